@@ -1,0 +1,1 @@
+"""Checkpoints: from the published weight files to a proven backbone."""

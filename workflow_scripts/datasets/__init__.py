@@ -1,0 +1,1 @@
+"""Published data sets: their layouts, manifests, splits, leak certificates and image stores."""

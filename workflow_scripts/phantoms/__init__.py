@@ -1,0 +1,1 @@
+"""Renderers of synthetic patients whose truth is known."""

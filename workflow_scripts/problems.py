@@ -1,0 +1,53 @@
+"""Refusing bad input: every problem of a file in one message, each with the way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAX_SHOWN = 20  # problems printed in one message; the rest are counted
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with the input.
+
+    Attributes:
+        where: file, and row or key, such as `labels.csv row 118`.
+        expected: what should stand there.
+        found: what stands there.
+        next_step: what the user can do about it.
+    """
+
+    where: str
+    expected: str
+    found: str
+    next_step: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.where}: expected {self.expected}, found {self.found}; "
+            f"next step: {self.next_step}"
+        )
+
+
+class InputError(Exception):
+    """The input cannot be used; the message lists every problem found.
+
+    >>> print(InputError([Problem("a.csv", "column 'path'", "columns x, y", "name the column")]))
+    a.csv: expected column 'path', found columns x, y; next step: name the column
+    """
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        if not self.problems:
+            raise ValueError("an InputError needs at least one problem")
+        lines = [str(problem) for problem in self.problems[:MAX_SHOWN]]
+        if len(self.problems) > MAX_SHOWN:
+            lines.append(f"... and {len(self.problems) - MAX_SHOWN} more problems")
+        super().__init__("\n".join(lines))
+
+
+def refuse(where: str, expected: str, found: str, next_step: str) -> InputError:
+    """Return an `InputError` with a single problem, ready to raise."""
+    return InputError([Problem(where, expected, found, next_step)])

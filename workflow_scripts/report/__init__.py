@@ -1,0 +1,1 @@
+"""Tables, ledger and figures, made from files only."""

@@ -1,0 +1,1 @@
+"""SSL transfer: which pretrained backbone serves which medical data set?"""
