@@ -23,5 +23,5 @@ rule all:
         rules.ssl_transfer.input,
         rules.ledger.output,
         rules.summary.output,
-        contact_sheets(),
+        expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
     localrule: True

@@ -9,15 +9,15 @@ rule phantom_checkpoint:
     benchmark:
         "<benchmarks>/phantom_checkpoint/{file}.tsv"
     wildcard_constraints:
-        file="|".join(re.escape(file) for file in checkpoint_of_file),
+        file="|".join(map(re.escape, plan.source_names())) or "none",
     conda:
         "../envs/torch.yaml"
     resources:
         mem_mb=4000,
         runtime=10,
     params:
-        options=lambda w: as_json(config["checkpoints"][checkpoint_of_file[w.file]]),
-        code=lambda w: format_code("phantom", checkpoint_of_file[w.file]),
+        options=lambda w: as_json(plan.checkpoints[plan.checkpoint_in(w.file)]),
+        code=lambda w: plan.format_code("phantom", plan.checkpoint_in(w.file)),
     shell:
         "{PYTHON} -m workflow_scripts.checkpoints.phantom --options {params.options:q}"
         " --out {output.source} > {log} 2>&1"
@@ -25,7 +25,7 @@ rule phantom_checkpoint:
 
 rule convert:
     input:
-        source=source_file,
+        source=lambda w: plan.source_files(w.checkpoint),
     output:
         backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
@@ -39,9 +39,9 @@ rule convert:
         mem_mb=8000,
         runtime=20,
     params:
-        options=lambda w: as_json(config["checkpoints"][w.checkpoint]),
-        source=source_argument,
-        code=lambda w: format_code("convert", w.checkpoint),
+        options=lambda w: as_json(plan.checkpoints[w.checkpoint]),
+        source=lambda w: plan.source_argument(w.checkpoint),
+        code=lambda w: plan.format_code("convert", w.checkpoint),
     shell:
         "{PYTHON} -m workflow_scripts.checkpoints.convert --checkpoint {wildcards.checkpoint}"
         " --options {params.options:q} {params.source} --backbone {output.backbone}"

@@ -9,7 +9,7 @@ rule phantom:
     benchmark:
         "<benchmarks>/phantom/{root}.tsv"
     wildcard_constraints:
-        root="|".join(config["phantoms"]["datasets"]) or "no-phantoms",
+        root="|".join(map(re.escape, plan.phantoms)) or "none",
     conda:
         "../envs/data.yaml"
     threads: 1
@@ -17,11 +17,11 @@ rule phantom:
         mem_mb=2000,
         runtime=30,
     params:
-        dataset=lambda w: dataset_of_root(w.root),
-        options=lambda w: as_json(config["datasets"][dataset_of_root(w.root)]),
-        phantom=lambda w: as_json(config["phantoms"]["datasets"][w.root]),
+        dataset=lambda w: plan.dataset_in(w.root),
+        options=lambda w: as_json(plan.datasets[plan.dataset_in(w.root)]),
+        phantom=lambda w: as_json(plan.phantoms[w.root]),
         seed=config["seed"],
-        code=lambda w: layout_code("phantom", dataset_of_root(w.root)),
+        code=lambda w: plan.layout_code("phantom", plan.dataset_in(w.root)),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
         " --options {params.options:q} --phantom {params.phantom:q} --seed {params.seed}"
@@ -30,7 +30,7 @@ rule phantom:
 
 rule manifest:
     input:
-        archive=archive_files,
+        archive=lambda w: plan.archive_files(w.dataset),
     output:
         manifest="<results>/datasets/{dataset}/manifest.parquet",
         card="<results>/datasets/{dataset}/card.json",
@@ -46,10 +46,10 @@ rule manifest:
         mem_mb=8000,
         runtime=120,
     params:
-        options=lambda w: as_json(config["datasets"][w.dataset]),
-        root=data_folder,
+        options=lambda w: as_json(plan.datasets[w.dataset]),
+        root=lambda w: plan.data_folder(w.dataset),
         seed=config["seed"],
-        code=lambda w: layout_code("manifest", w.dataset),
+        code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
@@ -97,7 +97,7 @@ rule store:
         mem_mb=8000,
         runtime=240,
     params:
-        root=data_folder,
+        root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
@@ -127,7 +127,7 @@ rule contact_sheet:
         mem_mb=2000,
         runtime=10,
     params:
-        root=data_folder,
+        root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.phantoms.contact_sheet"),
     shell:
         "{PYTHON} -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"

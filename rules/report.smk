@@ -3,7 +3,7 @@
 
 rule table:
     input:
-        predictions=lambda w: TABLES[w.table](),
+        predictions=lambda w: plan.tables()[w.table](),
     output:
         csv=report(
             "<results>/tables/{table}.csv",
@@ -17,8 +17,6 @@ rule table:
         "<logs>/table/{table}.log",
     benchmark:
         "<benchmarks>/table/{table}.tsv"
-    wildcard_constraints:
-        table="|".join(TABLES),
     conda:
         "../envs/statistics.yaml"
     threads: 2
@@ -51,7 +49,6 @@ rule figure:
     benchmark:
         "<benchmarks>/figure/{table}.{suffix}.tsv"
     wildcard_constraints:
-        table="|".join(TABLES),
         suffix="png|svg",
     localrule: True
     conda:
@@ -69,7 +66,7 @@ rule figure:
 rule ledger:
     input:
         published=PUBLISHED,
-        tables=expand("<results>/tables/{table}.csv", table=TABLES),
+        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
     output:
         csv=report(
             "<results>/tables/ledger.csv",
@@ -98,13 +95,15 @@ rule ledger:
 
 rule summary:
     input:
-        tables=expand("<results>/tables/{table}.csv", table=TABLES),
-        figures=expand("<results>/tables/{table}.svg", table=TABLES),
+        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
+        figures=expand("<results>/tables/{table}.svg", table=plan.tables()),
         ledger="<results>/tables/ledger.csv",
-        cards=expand("<results>/datasets/{dataset}/card.json", dataset=used_datasets()),
+        cards=expand(
+            "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()
+        ),
         certificates=expand(
             "<results>/checkpoints/{checkpoint}/certificate.json",
-            checkpoint=used_checkpoints(),
+            checkpoint=plan.used_checkpoints(),
         ),
     output:
         page=report(
@@ -141,7 +140,7 @@ rule report:
         "<logs>/report.log",
     localrule: True
     params:
-        configuration=overlays(),
+        configuration=OVERLAYS,
     shell:
         "snakemake all --report {output.page} --nolock --cores 1 --workflow-profile none"
         " {params.configuration} > {log} 2>&1"

@@ -35,7 +35,7 @@ rule features:
 
 rule few_shot:
     input:
-        features=few_shot_features,
+        features=lambda w: plan.few_shot_features(w.protocol, w.checkpoint, w.dataset),
         manifest="<results>/datasets/{dataset}/manifest.parquet",
         card="<results>/datasets/{dataset}/card.json",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
@@ -66,7 +66,7 @@ rule few_shot:
 
 rule linear:
     input:
-        features=linear_features,
+        features=lambda w: plan.linear_features(w.protocol, w.checkpoint, w.dataset),
         manifest="<results>/datasets/{dataset}/manifest.parquet",
         card="<results>/datasets/{dataset}/card.json",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",

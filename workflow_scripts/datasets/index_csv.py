@@ -147,9 +147,7 @@ def repeated(cells: pd.DataFrame, file: str, column: str) -> list[Problem]:
     again = cells[cells["row"] != first]
     return [
         row_problem(file, row, f"each image once (first in row {before})", name, "remove one")
-        for row, before, name in zip(
-            again["row"], first[again.index], again[column], strict=True
-        )
+        for row, before, name in zip(again["row"], first[again.index], again[column], strict=True)
     ]
 
 
