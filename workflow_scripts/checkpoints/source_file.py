@@ -45,7 +45,8 @@ def write_phantom_torch(path: Path, content: Mapping[str, Any], zip_format: bool
     """
 
     def write(partial: Path) -> None:
-        torch.save(dict(content), partial, _use_new_zipfile_serialization=zip_format)
+        with partial.open("wb") as handle:  # given a path, torch would write its name inside
+            torch.save(dict(content), handle, _use_new_zipfile_serialization=zip_format)
         if zip_format:
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.comment = PHANTOM_MARK
