@@ -191,9 +191,7 @@ def test_chestx_filter_is_the_released_one(tmp_path: Path) -> None:
     from workflow_scripts.datasets.splits import released_split
 
     golden = GOLDEN["chestx_filter"]
-    rows = [
-        f"i{i}.png,{text},0,{i},50,F,PA,1,1,1,1" for i, text in enumerate(golden["findings"])
-    ]
+    rows = [f"i{i}.png,{text},0,{i},50,F,PA,1,1,1,1" for i, text in enumerate(golden["findings"])]
     (tmp_path / chestx.INDEX_2017).write_text("\n".join([chestx.HEADER, *rows]) + "\n")
     table = chestx.read(tmp_path, {}).table.join(released_split(len(rows)))
     kept = table[table["dropped"].isna()].sort_values("order_released")

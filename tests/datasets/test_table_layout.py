@@ -23,13 +23,13 @@ def folder_of(tmp_path: Path, text: str, images: tuple[str, ...] = ("a.png", "b.
     return tmp_path
 
 
-def message(root: Path, **options: Any) -> str:
+def message(root: Path, **options: object) -> str:
     with pytest.raises(InputError) as error:
         read(root, BASIC | options)
     return str(error.value)
 
 
-def read_text(tmp_path: Path, text: str, **options: Any) -> Index:
+def read_text(tmp_path: Path, text: str, **options: object) -> Index:
     return read(folder_of(tmp_path, text), BASIC | options)
 
 
@@ -68,7 +68,9 @@ def test_without_a_patient_column_every_image_is_its_own_patient(tmp_path: Path)
 
 
 def test_a_row_without_a_label_is_left_out(tmp_path: Path) -> None:
-    root = folder_of(tmp_path, "file,class\na.png,x\nb.png,\nc.png,y\n", ("a.png", "b.png", "c.png"))
+    root = folder_of(
+        tmp_path, "file,class\na.png,x\nb.png,\nc.png,y\n", ("a.png", "b.png", "c.png")
+    )
     index = read(root, BASIC)
     assert index.table["dropped"].tolist() == [None, "a label", None]
     assert index.filters == ("a label",)
