@@ -88,12 +88,12 @@ def read(root: Path, options: Options) -> Index:
     problems = repeated(cells, path.name, "Image Index") + _wrong_rows(cells, path.name)
     if problems:
         raise InputError(problems)
-    names = cells["Image Index"]
+    names, places = cells["Image Index"], _places(root)
     patients = cells["Patient ID"].str.zfill(8)
     table = pd.DataFrame(
         {
             "image_id": names,
-            "path": names.map(_places(root)).fillna("images/" + names),
+            "path": [places.get(name, f"images/{name}") for name in names],
             "patient_id": patients,
             "study_id": patients + "_" + cells["Follow-up #"].str.zfill(3),
             "view": text_or_none(cells["View Position"]),
@@ -244,19 +244,22 @@ def _csv_row(row: Mapping[Hashable, object], old: bool) -> str:
     """Return the line of one image in the 2017 release (`old`) or that of 2020."""
     patient, visit = str(row["study_id"]).rsplit("_", 1)
     age = _age_text(float(str(row["age_years"])), old)
+    sex, view = row["sex"] or "", row["view"] or ""
     if not old:
         patient, visit = str(int(patient)), str(int(visit))
 
-    cells = (row["image_id"], row["label_text"], visit, patient, age, row["sex"], row["view"])
+    cells = (row["image_id"], row["label_text"], visit, patient, age, sex, view)
     return ",".join([*map(str, cells), SIZE_AND_SPACING])
 
 
 def _age_text(years: float, old: bool) -> str:
-    """Return an age as the release writes it: `058Y`, `006M`, or 58.
+    """Return an age as the release writes it: `058Y`, `006M`, or 58; nothing for NaN.
 
     Raises:
         ValueError: the release has no way to write this age.
     """
+    if years != years:
+        return ""
     if years == int(years):
         return f"{int(years):03}Y" if old else str(int(years))
     months = years * 12

@@ -30,7 +30,7 @@ from workflow_scripts.datasets.splits import (
     released_split,
 )
 from workflow_scripts.files import void, write_atomic, write_json
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("image_id", "path", "sha256", "patient_id", "study_id", "view", "domain", "split")
 ATTRIBUTES = ("sex", "age_years", "race")
+NEED = dict.fromkeys(("train", "test"), "see card and quarantine, or give another split")
 CHUNK = 256  # files a worker process checks at a time
 MOST_MISSING = 0.5  # ours: beyond it the archive is taken for not unpacked
 EXAMPLES = 5  # identical files shown in the card
@@ -103,6 +104,7 @@ def build(
         raise refuse(f"data set {dataset}", "one usable image", "none", advice)
     split, split_policy = sound_split(index, table, options, dataset, seed)
     table = order_columns(table.assign(split=split), index.classes)
+    require_both_ends(dataset, table)
     card = {
         **facts(dataset, layout, options),
         "classes": list(index.classes),
@@ -200,6 +202,17 @@ def sound_split(
     split = join_identical_files(drawn[table.index], table["patient_id"], table["sha256"])
     shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     return split, f"drawn by patient, {shares}"
+
+
+def require_both_ends(dataset: str, table: pd.DataFrame) -> None:
+    """Refuse a manifest with nothing to train on, or nothing to test with."""
+    problems = [
+        Problem(f"data set {dataset}", f"images in split {split}", "none", advice)
+        for split, advice in NEED.items()
+        if not (table["split"] == split).any()
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def order_columns(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
