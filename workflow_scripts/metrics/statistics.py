@@ -1,0 +1,219 @@
+"""How sure a number is: episode intervals, spread over seeds, bootstrap over patients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from workflow_scripts.metrics.classification import class_margins
+
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+NORMAL_95 = 1.96  # two-sided 95 % quantile of the normal distribution, as the papers round it
+CONFIDENCE = 0.95
+N_RESAMPLES = 2000  # ours: the percentile of a bound then wavers by about 0.5 %
+
+
+class MeanInterval(NamedTuple):
+    """A mean, the half width of its 95 % interval, and the number of values behind both."""
+
+    mean: float
+    half_width: float
+    n: int
+
+
+class Interval(NamedTuple):
+    """A percentile bootstrap interval.
+
+    Attributes:
+        low: lower bound; NaN where undefined.
+        high: upper bound; NaN where undefined.
+        patients: patients that were resampled.
+        resamples: resamples in which the metric was defined; the bounds rest on these.
+    """
+
+    low: float
+    high: float
+    patients: int
+    resamples: int
+
+
+Statistic = Callable[[Counts], float]
+
+
+def mean_interval(values: ArrayLike) -> MeanInterval:
+    """Return mean and 1.96 * std / sqrt(n) (ddof 0) of independent values, shape (n,).
+
+    >>> mean_interval([0.5, 0.7])
+    MeanInterval(mean=0.6, half_width=0.138..., n=2)
+
+    Source: SSL transfer, released code (golden `fewshot_ci`). NaN without a value.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) == 0:
+        return MeanInterval(math.nan, math.nan, 0)
+    half_width = NORMAL_95 * float(values.std()) / math.sqrt(len(values))
+    return MeanInterval(float(values.mean()), half_width, len(values))
+
+
+def seed_spread(values: ArrayLike) -> float:
+    """Return the standard deviation (ddof 1) over seeds, shape (S,); NaN for fewer than two."""
+    values = np.asarray(values, dtype=np.float64)
+    return float(values.std(ddof=1)) if len(values) >= 2 else math.nan
+
+
+def bootstrap_accuracy(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    patients: ArrayLike,
+    rng: np.random.Generator,
+    n_resamples: int = N_RESAMPLES,
+) -> Interval:
+    """Return the interval of the accuracy when patients are drawn anew.
+
+    Args:
+        truth: class index of each case, shape (N,).
+        prediction: predicted class index, shape (N,).
+        patients: patient of each case, shape (N,), any type.
+        rng: the source of the resamples.
+        n_resamples: how many.
+    """
+    correct = np.asarray(truth) == np.asarray(prediction)
+    place, n_patients = patient_numbers(patients)
+    right = np.bincount(place, weights=correct, minlength=n_patients)
+    total = np.bincount(place, minlength=n_patients)
+    return percentile_interval(
+        lambda drawn: float(drawn @ right / (drawn @ total)), n_patients, rng, n_resamples
+    )
+
+
+def bootstrap_mean_per_class_accuracy(
+    truth: ArrayLike,
+    prediction: ArrayLike,
+    patients: ArrayLike,
+    rng: np.random.Generator,
+    n_resamples: int = N_RESAMPLES,
+) -> Interval:
+    """Return the interval of the mean recall over the classes that a resample holds.
+
+    Arguments as `bootstrap_accuracy`.
+    """
+    truth, prediction = np.asarray(truth, dtype=np.int64), np.asarray(prediction, dtype=np.int64)
+    place, n_patients = patient_numbers(patients)
+    n_classes = int(truth.max(initial=0)) + 1
+    shape = (n_patients, n_classes)
+    cell = place * n_classes + truth
+    total = np.bincount(cell, minlength=n_patients * n_classes).reshape(shape)
+    right = np.bincount(cell, weights=truth == prediction, minlength=total.size).reshape(shape)
+
+    def statistic(drawn: Counts) -> float:
+        totals = drawn @ total
+        present = totals > 0
+        return float(((drawn @ right)[present] / totals[present]).mean())
+
+    return percentile_interval(statistic, n_patients, rng, n_resamples)
+
+
+def bootstrap_roc_auc(
+    truth: ArrayLike,
+    scores: ArrayLike,
+    patients: ArrayLike,
+    rng: np.random.Generator,
+    n_resamples: int = N_RESAMPLES,
+) -> Interval:
+    """Return the interval of the ROC AUC; a resample that lacks a class is left out and counted.
+
+    Cases are sorted once; a resample only reweights them.
+
+    Args:
+        truth: class index of each case, shape (N,).
+        scores: as for `classification.roc_auc`, shape (N, C).
+        patients: patient of each case, shape (N,), any type.
+        rng: the source of the resamples.
+        n_resamples: how many.
+    """
+    truth = np.asarray(truth, dtype=np.int64)
+    place, n_patients = patient_numbers(patients)
+    columns = class_margins(scores)
+    positives = (
+        [truth == 1]
+        if columns.shape[1] == 1
+        else [truth == index for index in range(columns.shape[1])]
+    )
+    areas = [
+        weighted_roc_auc(positive, column, place)
+        for positive, column in zip(positives, columns.T, strict=True)
+    ]
+    return percentile_interval(
+        lambda drawn: float(np.mean([area(drawn) for area in areas])),
+        n_patients,
+        rng,
+        n_resamples,
+    )
+
+
+def weighted_roc_auc(positive: NDArray[np.bool_], score: Floats, place: Counts) -> Statistic:
+    """Return a function from the patients' weights to the ROC AUC of the weighted cases.
+
+    Args:
+        positive: shape (N,).
+        score: shape (N,).
+        place: patient number of each case, shape (N,).
+    """
+    order = np.argsort(score, kind="stable")
+    ranked, positive, place = score[order], positive[order], place[order]
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]])  # of each run of equal scores
+    has_ties = len(starts) < len(ranked)
+
+    def area(drawn: Counts) -> float:
+        weights = drawn[place]
+        positives = weights * positive
+        negatives = weights - positives
+        if has_ties:
+            positives = np.add.reduceat(positives, starts)
+            negatives = np.add.reduceat(negatives, starts)
+        below = np.cumsum(negatives)
+        n_pairs = int(positives.sum()) * int(below[-1])
+        # twice the wins plus the ties, in integers, so that no rounding enters
+        won = 2 * int(positives @ below) - int(positives @ negatives)
+        return won / (2 * n_pairs) if n_pairs else math.nan
+
+    return area
+
+
+def patient_numbers(patients: ArrayLike) -> tuple[Counts, int]:
+    """Return each case's patient as a number 0, 1, ..., and the number of patients."""
+    values, place = np.unique(np.asarray(patients), return_inverse=True)
+    return place.astype(np.int64), len(values)
+
+
+def percentile_interval(
+    statistic: Statistic, n_patients: int, rng: np.random.Generator, n_resamples: int
+) -> Interval:
+    """Draw patients with replacement and return the central 95 % of the statistic.
+
+    Args:
+        statistic: from how often each patient was drawn, shape (n_patients,), to a value.
+        n_patients: below two nothing can vary, so the bounds are NaN, not a point.
+        rng: the source of the resamples.
+        n_resamples: how many.
+    """
+    if n_patients < 2:
+        return Interval(math.nan, math.nan, n_patients, 0)
+    values = np.fromiter(map(statistic, resamples(n_patients, rng, n_resamples)), np.float64)
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        return Interval(math.nan, math.nan, n_patients, 0)
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(values, [tail, 1 - tail])
+    return Interval(float(low), float(high), n_patients, len(values))
+
+
+def resamples(n_patients: int, rng: np.random.Generator, n_resamples: int) -> Iterator[Counts]:
+    """Yield for each resample how often each patient was drawn, shape (n_patients,)."""
+    for _ in range(n_resamples):
+        yield np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients)
