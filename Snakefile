@@ -1,0 +1,27 @@
+# What can be asked for. `snakemake --profile profiles/demo all` runs everything on phantoms.
+from snakemake.utils import min_version
+
+min_version("9.25")
+
+
+configfile: "config.yaml"
+
+
+report: "workflow_scripts/report/captions/workflow.rst"
+
+
+include: "rules/common.smk"
+include: "rules/datasets.smk"
+include: "rules/checkpoints.smk"
+include: "rules/ssl_transfer.smk"
+include: "rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.ssl_transfer.input,
+        rules.ledger.output,
+        rules.summary.output,
+        expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
+    localrule: True

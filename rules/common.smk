@@ -1,0 +1,42 @@
+# The proven configuration, and the plan that rules ask.
+import os
+import re
+import sys
+from pathlib import Path
+
+import yaml
+
+sys.path.insert(0, workflow.basedir)  # the package lies beside the Snakefile
+from workflow_scripts.code_digest import code_digest
+from workflow_scripts.plan import FEATURES, FEW_SHOT_RUN, LINEAR_RUN, Plan, as_json
+from workflow_scripts.problems import InputError
+from workflow_scripts.settings import check_config
+
+# steps run with the Python that runs Snakemake, unless --sdm conda puts its own in front
+os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+SCHEMA = Path(workflow.basedir) / "rules/schemas/config.schema.yaml"
+CONFIG_FILES = [
+    Path(file) for file in workflow.configfiles[-1:] + workflow.configfiles[:-1]
+]
+try:
+    check_config(config, yaml.safe_load(SCHEMA.read_text()), CONFIG_FILES)
+except InputError as error:
+    raise WorkflowError(f"configuration refused:\n{error}")
+
+plan = Plan(config)
+PYTHON = "python -m workflow_scripts.warm" if config["start"] == "warm" else "python"
+OVERLAYS = " ".join(f"--configfile {file}" for file in CONFIG_FILES[1:])
+PUBLISHED = sorted(map(str, Path("results/published").glob("*.csv")))
+
+
+wildcard_constraints:
+    dataset="|".join(map(re.escape, plan.datasets)),
+    checkpoint="|".join(map(re.escape, plan.checkpoints)),
+    geometry="[a-z]+[0-9]+",
+    normalisation="own|none",
+    protocol="released|corrected",
+    n_way="[0-9]+",
+    n_support="[0-9]+",
+    seed="[0-9]+",
+    table="|".join(plan.tables()),

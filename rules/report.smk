@@ -1,0 +1,159 @@
+# From predictions to tables, figures, ledger and report: no torch, no images.
+
+
+rule table:
+    input:
+        predictions=lambda w: plan.tables()[w.table](),
+    output:
+        csv=report(
+            "<results>/tables/{table}.csv",
+            caption="../workflow_scripts/report/captions/table.rst",
+            category="Tables",
+            labels={"table": "{table}", "content": "all values, long form"},
+        ),
+        markdown="<results>/tables/{table}.md",
+        latex="<results>/tables/{table}.tex",
+    log:
+        "<logs>/table/{table}.log",
+    benchmark:
+        "<benchmarks>/table/{table}.tsv"
+    conda:
+        "../envs/statistics.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    params:
+        resamples=config["ssl_transfer"]["bootstrap_resamples"],
+        seed=config["seed"],
+        code=code_digest("workflow_scripts.report.table"),
+    shell:
+        "{PYTHON} -m workflow_scripts.report.table --table {wildcards.table}"
+        " --predictions {input.predictions} --seed {params.seed}"
+        " --resamples {params.resamples} --jobs {threads} --csv {output.csv}"
+        " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
+
+
+rule figure:
+    input:
+        csv="<results>/tables/{table}.csv",
+    output:
+        figure=report(
+            "<results>/tables/{table}.{suffix}",
+            caption="../workflow_scripts/report/captions/figure.rst",
+            category="Figures",
+            labels={"table": "{table}", "content": "{suffix}"},
+        ),
+    log:
+        "<logs>/figure/{table}.{suffix}.log",
+    benchmark:
+        "<benchmarks>/figure/{table}.{suffix}.tsv"
+    wildcard_constraints:
+        suffix="png|svg",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.figures"),
+    shell:
+        "{PYTHON} -m workflow_scripts.report.figures --table {input.csv} --kind dots"
+        " --out {output.figure} > {log} 2>&1"
+
+
+rule ledger:
+    input:
+        published=PUBLISHED,
+        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
+    output:
+        csv=report(
+            "<results>/tables/ledger.csv",
+            caption="../workflow_scripts/report/captions/ledger.rst",
+            category="Ledger",
+            labels={"table": "ledger", "content": "published values beside ours"},
+        ),
+        markdown="<results>/tables/ledger.md",
+    log:
+        "<logs>/ledger.log",
+    benchmark:
+        "<benchmarks>/ledger.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.ledger"),
+    shell:
+        "{PYTHON} -m workflow_scripts.report.ledger --published {input.published}"
+        " --tables {input.tables} --csv {output.csv} --markdown {output.markdown}"
+        " > {log} 2>&1"
+
+
+rule summary:
+    input:
+        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
+        figures=expand("<results>/tables/{table}.svg", table=plan.tables()),
+        ledger="<results>/tables/ledger.csv",
+        cards=expand(
+            "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()
+        ),
+        certificates=expand(
+            "<results>/checkpoints/{checkpoint}/certificate.json",
+            checkpoint=plan.used_checkpoints(),
+        ),
+    output:
+        page=report(
+            "<results>/summary.html",
+            caption="../workflow_scripts/report/captions/overview.rst",
+            category="Overview",
+            labels={"table": "overview", "content": "start here"},
+        ),
+        text="<results>/summary.txt",
+    log:
+        "<logs>/summary.log",
+    benchmark:
+        "<benchmarks>/summary.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.summary"),
+    shell:
+        "{PYTHON} -m workflow_scripts.report.summary --tables {input.tables}"
+        " --ledger {input.ledger} --cards {input.cards} --certificates {input.certificates}"
+        " --page {output.page} --text {output.text} > {log} 2>&1"
+
+
+rule report:
+    input:
+        rules.all.input,
+    output:
+        page="<results>/report.html",
+    log:
+        "<logs>/report.log",
+    localrule: True
+    params:
+        configuration=OVERLAYS,
+    shell:
+        "snakemake all --report {output.page} --nolock --cores 1 --workflow-profile none"
+        " {params.configuration} > {log} 2>&1"
+
+
+rule check:
+    output:
+        table="<results>/check.csv",
+    log:
+        "<logs>/check.log",
+    localrule: True
+    params:
+        config=as_json(config),
+    shell:
+        "python -m workflow_scripts.report.check --config {params.config:q}"
+        " --out {output.table} 2>&1 | tee {log}"

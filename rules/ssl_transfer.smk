@@ -1,0 +1,103 @@
+# Which pretrained backbone serves which medical data set?
+
+
+rule features:
+    input:
+        backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
+        certificate="<results>/checkpoints/{checkpoint}/certificate.json",
+        store="<results>/datasets/{dataset}/store/{geometry}.npy",
+        index="<results>/datasets/{dataset}/store/{geometry}.parquet",
+    output:
+        features=f"<results>/ssl_transfer/features/{FEATURES}.npz",
+    log:
+        f"<logs>/ssl_transfer/features/{FEATURES}.log",
+    benchmark:
+        f"<benchmarks>/ssl_transfer/features/{FEATURES}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=120,
+    params:
+        batch_size=config["ssl_transfer"]["features"]["batch_size"],
+        precision=config["ssl_transfer"]["features"]["precision"],
+        code=code_digest("workflow_scripts.ssl_transfer.features"),
+    shell:
+        "{PYTHON} -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
+        " --certificate {input.certificate} --store {input.store} --index {input.index}"
+        " --dataset {wildcards.dataset} --geometry {wildcards.geometry}"
+        " --normalisation {wildcards.normalisation} --precision {params.precision}"
+        " --batch-size {params.batch_size} --threads {threads} --gpus {resources.gpu}"
+        " --out {output.features} > {log} 2>&1"
+
+
+rule few_shot:
+    input:
+        features=lambda w: plan.few_shot_features(w.protocol, w.checkpoint, w.dataset),
+        manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
+        certificate="<results>/checkpoints/{checkpoint}/certificate.json",
+        leak_free="<results>/datasets/{dataset}/leak_free.json",
+    output:
+        predictions=f"<results>/ssl_transfer/few_shot/{FEW_SHOT_RUN}/predictions.parquet",
+    log:
+        f"<logs>/ssl_transfer/few_shot/{FEW_SHOT_RUN}.log",
+    benchmark:
+        f"<benchmarks>/ssl_transfer/few_shot/{FEW_SHOT_RUN}.tsv"
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        n_query=config["ssl_transfer"]["few_shot"]["n_query"],
+        n_episodes=config["ssl_transfer"]["few_shot"]["n_episodes"],
+        code=code_digest("workflow_scripts.ssl_transfer.few_shot"),
+    shell:
+        "{PYTHON} -m workflow_scripts.ssl_transfer.few_shot --features {input.features}"
+        " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
+        " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
+        " --n-way {wildcards.n_way} --n-support {wildcards.n_support}"
+        " --n-query {params.n_query} --n-episodes {params.n_episodes} --seed {wildcards.seed}"
+        " --out {output.predictions} > {log} 2>&1"
+
+
+rule linear:
+    input:
+        features=lambda w: plan.linear_features(w.protocol, w.checkpoint, w.dataset),
+        manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
+        certificate="<results>/checkpoints/{checkpoint}/certificate.json",
+        leak_free="<results>/datasets/{dataset}/leak_free.json",
+    output:
+        predictions=f"<results>/ssl_transfer/linear/{LINEAR_RUN}/predictions.parquet",
+        path=f"<results>/ssl_transfer/linear/{LINEAR_RUN}/regularisation_path.csv",
+    log:
+        f"<logs>/ssl_transfer/linear/{LINEAR_RUN}.log",
+    benchmark:
+        f"<benchmarks>/ssl_transfer/linear/{LINEAR_RUN}.tsv"
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=16000,
+        runtime=240,
+    params:
+        code=code_digest("workflow_scripts.ssl_transfer.linear"),
+    shell:
+        "{PYTHON} -m workflow_scripts.ssl_transfer.linear --features {input.features}"
+        " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
+        " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
+        " --seed {wildcards.seed} --threads {threads} --out {output.predictions}"
+        " --path {output.path} > {log} 2>&1"
+
+
+rule ssl_transfer:
+    input:
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=["ssl_transfer_few_shot", "ssl_transfer_linear"],
+            suffix=["csv", "md", "tex", "png"],
+        ),
+    localrule: True

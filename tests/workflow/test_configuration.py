@@ -1,0 +1,95 @@
+"""A configuration that does not fit is refused with file, key and the nearest valid name."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from workflow_scripts.problems import InputError
+from workflow_scripts.settings import check_config
+
+
+@pytest.fixture(scope="module")
+def schema(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((root / "rules/schemas/config.schema.yaml").read_text())
+    return loaded
+
+
+@pytest.fixture
+def config(root: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((root / "config.yaml").read_text())
+    return loaded
+
+
+def test_published_configuration_is_accepted(
+    config: dict[str, Any], schema: dict[str, Any]
+) -> None:
+    check_config(config, schema)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (("ssl_transfer", "few_shto"), {}, ["ssl_transfer.few_shto", "did you mean 'few_shot'"]),
+        (("seed",), "zero", ["key seed", "type integer", "'zero'"]),
+        (("ssl_transfer", "few_shot", "n_suport"), 5, ["n_suport", "did you mean 'n_support'"]),
+        (("ssl_transfer", "few_shot", "n_query"), 0, ["n_query", "at least 1"]),
+        (("ssl_transfer", "few_shot", "protocols"), ["relased"], ["released, corrected"]),
+        (("ssl_transfer", "checkpoints"), ["moco-v3"], ["'moco-v3'", "did you mean 'moco-v2'"]),
+        (
+            ("ssl_transfer", "linear", "columns"),
+            [{"dataset": "shenzen"}],
+            ["columns.0.dataset", "did you mean 'shenzhen'"],
+        ),
+        (
+            ("datasets", "chestx", "label_polcy"),
+            "x",
+            ["key datasets.chestx", "did you mean 'label_policy'"],
+        ),
+        (("datasets", "bach", "layout"), "bahc", ["key datasets.bach", "did you mean 'bach'"]),
+        (
+            ("checkpoints", "moco-v2", "licnce"),
+            "x",
+            ["key checkpoints.moco-v2", "did you mean 'licence'"],
+        ),
+        (("phantoms", "checkpoints"), True, ["pathvars.results", "results/demo"]),
+    ],
+)
+def test_wrong_key_or_value_is_refused(
+    config: dict[str, Any],
+    schema: dict[str, Any],
+    path: tuple[str, ...],
+    value: object,
+    words: list[str],
+) -> None:
+    wrong = copy.deepcopy(config)
+    inner = wrong
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    with pytest.raises(InputError) as refusal:
+        check_config(wrong, schema)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_message_names_the_file_with_the_key(
+    config: dict[str, Any], schema: dict[str, Any], tmp_path: Path, root: Path
+) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("ssl_transfer: {few_shot: {n_episode: 10}}\n")
+    config["ssl_transfer"]["few_shot"]["n_episode"] = 10
+    with pytest.raises(InputError, match=r"mine\.yaml key ssl_transfer\.few_shot\.n_episode"):
+        check_config(config, schema, [root / "config.yaml", mine])
+
+
+def test_every_problem_is_in_one_message(config: dict[str, Any], schema: dict[str, Any]) -> None:
+    config["sed"] = 0
+    config["ssl_transfer"]["few_shot"]["seeds"] = []
+    with pytest.raises(InputError) as refusal:
+        check_config(config, schema)
+    assert len(refusal.value.problems) == 2

@@ -1,0 +1,63 @@
+"""The whole plan of every profile is proven without data, weights or a cluster."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import RunSnakemake
+
+PROFILES = ["demo", "local", "ci", "leonardo"]
+TARGETS = ["all", "ssl_transfer", "report", "check"]
+
+
+def planned(output: str) -> dict[str, int]:
+    """Return the number of jobs of each rule, from Snakemake's own statistics."""
+    rows = re.findall(r"^(\w+) +(\d+)$", output, re.MULTILINE)
+    return {rule: int(count) for rule, count in rows}
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_of_every_profile_can_be_planned(
+    snakemake: RunSnakemake, profile: str, target: str
+) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", f"profiles/{profile}", target)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert planned(result.stdout)["total"] >= 1
+
+
+def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
+    jobs = planned(result.stdout)
+    assert jobs["few_shot"] == 4 * 3  # checkpoints x columns
+    assert jobs["linear"] == 4 * 3
+    assert jobs["manifest"] == jobs["leak_free"] == 3
+    assert jobs["convert"] == 4
+    assert "phantom" not in jobs
+
+
+def test_one_table_plans_only_what_it_needs(snakemake: RunSnakemake) -> None:
+    table = "results/tables/ssl_transfer_linear.csv"
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", table)
+    jobs = planned(result.stdout)
+    assert jobs["linear"] == 12
+    assert "few_shot" not in jobs
+    assert "ledger" not in jobs
+
+
+def test_misspelt_key_stops_the_plan_with_its_name(snakemake: RunSnakemake, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("ssl_transfer: {few_shot: {n_suport: 5}}\n")
+    result = snakemake("-n", "--profile", "profiles/ci", "--configfile", str(mine))
+    assert result.returncode != 0
+    text = result.stdout + result.stderr
+    assert f"{mine} key ssl_transfer.few_shot.n_suport" in text
+    assert "did you mean 'n_support'" in text
+
+
+def test_workflow_passes_snakemakes_own_lint(snakemake: RunSnakemake) -> None:
+    result = snakemake("--lint", "--workflow-profile", "none")
+    assert result.returncode == 0, result.stdout + result.stderr

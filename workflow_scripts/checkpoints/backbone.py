@@ -1,0 +1,145 @@
+"""Feature networks by name: torchvision or timm without the classifier.
+
+A backbone maps images, shape (N, 3, H, W), to features, shape (N, F): the input of the
+classifier it had. For ResNets that is the global average pool, for DenseNets ReLU and average
+pool of the last feature map (spec section 2.1).
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from workflow_scripts.checkpoints.conversion import ConvertedTensors, prove_complete
+from workflow_scripts.checkpoints.source_file import read_safetensors
+from workflow_scripts.problems import refuse
+
+LIBRARIES = ("timm", "torchvision")
+# Their published weights expect the input rescaled inside the network; the auxiliary
+# classifiers serve training only (torchvision's weight descriptions).
+INCEPTION: dict[str, Any] = {"transform_input": True, "aux_logits": False, "init_weights": True}
+SPECIAL_ARGUMENTS = {"googlenet": INCEPTION, "inception_v3": INCEPTION}
+AUXILIARY_HEADS = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+
+
+def require_architecture(library: str, architecture: str) -> None:
+    """Refuse a library or network name that does not exist, with the nearest one that does."""
+    if library not in LIBRARIES:
+        raise refuse(
+            "checkpoint option 'library'",
+            f"one of {', '.join(LIBRARIES)}",
+            repr(library),
+            "name the library that has the architecture",
+        )
+    if library == "timm":
+        import timm
+
+        if timm.is_model(architecture):
+            return
+        names = timm.list_models()
+    else:
+        from torchvision import models
+
+        names = models.list_models(module=models)
+        if architecture in names:
+            return
+    nearest = difflib.get_close_matches(architecture, names, n=1, cutoff=0.0)[0]
+    raise refuse(
+        "checkpoint option 'architecture'",
+        f"a classification network of {library}",
+        repr(architecture),
+        f"did you mean {nearest!r}?",
+    )
+
+
+def build_network(library: str, architecture: str) -> nn.Module:
+    """Return the whole network, classifier included, freshly initialised."""
+    require_architecture(library, architecture)
+    if library == "timm":
+        return create_timm(architecture)
+    from torchvision import models
+
+    arguments = SPECIAL_ARGUMENTS.get(architecture, {})
+    network: nn.Module = models.get_model(architecture, weights=None, **arguments)
+    return network
+
+
+def create_timm(architecture: str, n_classes: int | None = None) -> nn.Module:
+    """Return a timm network; a weight tag after the dot that timm does not know is refused.
+
+    `n_classes` 0 leaves the classifier out, None keeps the library's number.
+    """
+    import timm
+
+    try:
+        network: nn.Module = timm.create_model(
+            architecture, pretrained=False, num_classes=n_classes
+        )
+    except RuntimeError as error:
+        name = architecture.split(".")[0]
+        raise refuse(
+            "checkpoint option 'architecture'",
+            "a name that timm can build",
+            f"{architecture!r} ({error})",
+            f"write {name!r}, without what follows the dot",
+        ) from error
+    return network
+
+
+def classifier_of(network: nn.Module) -> str:
+    """Return the name of a torchvision network's classifier: its last linear layer.
+
+    SqueezeNet alone has none: its classifier is the last convolution.
+    """
+    for kind in (nn.Linear, nn.Conv2d):
+        names = [name for name, part in network.named_modules() if isinstance(part, kind)]
+        if names:
+            return str(names[-1])
+    raise ValueError("a network without linear layer and convolution has no classifier")
+
+
+@lru_cache
+def classifier_prefixes(library: str, architecture: str) -> tuple[str, ...]:
+    """Return what the names of the classifier's tensors begin with, such as `('fc.',)`."""
+    network = build_network(library, architecture)
+    if library == "torchvision":
+        return (f"{classifier_of(network)}.", *AUXILIARY_HEADS.get(architecture, ()))
+    description: Any = network.pretrained_cfg
+    names = description.get("classifier") or ()  # one name, or one a head
+    names = names if isinstance(names, (tuple, list)) else [names]
+    return tuple(f"{name}." for name in names)
+
+
+def build_backbone(library: str, architecture: str) -> nn.Module:
+    """Return the feature network in evaluation mode, freshly initialised."""
+    require_architecture(library, architecture)
+    if library == "timm":
+        return create_timm(architecture, n_classes=0).eval()
+    network = build_network(library, architecture)
+    parent, _, name = classifier_of(network).rpartition(".")
+    setattr(network.get_submodule(parent), name, nn.Identity())
+    return network.eval()
+
+
+def expected_tensors(library: str, architecture: str) -> dict[str, Tensor]:
+    """Return the tensors that a backbone must have, by name (their values mean nothing)."""
+    return dict(build_backbone(library, architecture).state_dict())
+
+
+def load_backbone(path: Path, library: str, architecture: str) -> nn.Module:
+    """Return the feature network with the weights of a `backbone.safetensors`, strictly loaded.
+
+    Callers that start from files use `certificate.load_checked`, which proves them first.
+
+    Raises:
+        InputError: if a tensor is missing, extra or misshapen, or the file is damaged.
+    """
+    network = build_backbone(library, architecture)
+    tensors = read_safetensors(path)
+    prove_complete(str(path), ConvertedTensors(tensors, (), ()), network.state_dict())
+    network.load_state_dict(tensors, strict=True)
+    return network

@@ -1,0 +1,135 @@
+"""The deterministic part of a preprocessing: from a decoded image to uint8 pixels.
+
+Pillow and numpy only, bit-identical to the torchvision transforms of the same name on Pillow
+images. A new pipeline is one line in `GEOMETRIES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+GRAY_MODES: Final = frozenset({"1", "L", "LA"})  # gray: resized once, then copied to R, G and B
+DEEP_MODES: Final = frozenset({"I", "I;16", "I;16L", "I;16B", "I;16N"})  # integers over 8 bits
+FILTERS: Final = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class UnusablePixels(ValueError):
+    """The file decodes, but its pixels have no agreed meaning as 8-bit values."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A resize followed by a centre crop.
+
+    Attributes:
+        resize: `squash` makes both sides `resize_to` pixels, whatever the aspect ratio;
+            `shorter` makes the shorter side `resize_to` and keeps the aspect ratio.
+        resize_to: pixels.
+        interpolation: Pillow's filter, with antialiasing.
+        crop: side of the square cut from the centre, pixels.
+    """
+
+    resize: Literal["squash", "shorter"]
+    resize_to: int
+    interpolation: Literal["bilinear", "bicubic"]
+    crop: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.crop <= self.resize_to:
+            raise ValueError(f"crop {self.crop} has to lie within 1 and {self.resize_to}")
+
+
+GEOMETRIES: Final[dict[str, Geometry]] = {
+    "squash224": Geometry("squash", 257, "bilinear", 224),  # spec P1; 257 = int(1.15 * 224)
+    "short224": Geometry("shorter", 224, "bicubic", 224),  # spec P2
+}
+
+
+def prepare(
+    image: Image.Image, geometry: Geometry, bit_depth: int | None = None
+) -> NDArray[np.uint8]:
+    """Return the RGB pixels of `image` in `geometry`.
+
+    As in the released code the first frame is used, transparency is dropped (not blended) and
+    the orientation tag of a photograph is not applied.
+
+    Args:
+        image: an open Pillow image of any mode.
+        geometry: resize and crop.
+        bit_depth: true number of bits of a gray image deeper than 8 (12 for most radiographs in
+            16-bit files); values are scaled from 0 ... 2**bit_depth - 1 to 0 ... 255.
+
+    Returns:
+        Pixels, shape (crop, crop, 3), uint8.
+
+    Raises:
+        UnusablePixels: a deep image without `bit_depth` or with values beyond it. Pillow's own
+            conversion to RGB would clip all values above 255 to white, silently.
+        OSError: the file is truncated or damaged.
+
+    Source: ssl_transfer spec 4.1.
+
+    >>> prepare(Image.new("L", (300, 200), 7), GEOMETRIES["short224"]).shape
+    (224, 224, 3)
+    """
+    plain = to_eight_bit(image, bit_depth)
+    resized = plain.resize(resized_size(plain.size, geometry), FILTERS[geometry.interpolation])
+    pixels = np.asarray(resized.crop(_centre_box(resized.size, geometry.crop)))
+    if pixels.ndim == 3:
+        return pixels
+    return np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def to_eight_bit(image: Image.Image, bit_depth: int | None = None) -> Image.Image:
+    """Return `image` as mode `L` when it is gray and as `RGB` otherwise; see `prepare`."""
+    _refuse_narrowed(image)
+    if image.mode in DEEP_MODES or image.mode == "F":
+        return _scale_deep(image, bit_depth)
+    return image.convert("L" if image.mode in GRAY_MODES else "RGB")
+
+
+def resized_size(size: tuple[int, int], geometry: Geometry) -> tuple[int, int]:
+    """Return (width, height) after the resize; the longer side is rounded down.
+
+    >>> resized_size((300, 200), GEOMETRIES["short224"])
+    (336, 224)
+    """
+    if geometry.resize == "squash":
+        return geometry.resize_to, geometry.resize_to
+    width, height = size
+    longer = int(geometry.resize_to * max(size) / min(size))
+    return (geometry.resize_to, longer) if width <= height else (longer, geometry.resize_to)
+
+
+def _centre_box(size: tuple[int, int], crop: int) -> tuple[int, int, int, int]:
+    # round() goes to the even neighbour at one half, as torchvision's crop does.
+    left, top = (round((side - crop) / 2.0) for side in size)
+    return left, top, left + crop, top + crop
+
+
+def _refuse_narrowed(image: Image.Image) -> None:
+    """Refuse 16-bit colour, of which Pillow keeps the upper 8 bits without a word."""
+    for tile in getattr(image, "tile", []):
+        layout = tile[3][0] if isinstance(tile[3], tuple) else tile[3]  # such as RGB;16B
+        if ";16" in str(layout) and image.mode not in DEEP_MODES:
+            raise UnusablePixels(f"colour with 16 bits a channel (stored as {layout}), expected 8")
+
+
+def _scale_deep(image: Image.Image, bit_depth: int | None) -> Image.Image:
+    if bit_depth is None or image.mode == "F":
+        raise UnusablePixels(
+            f"mode {image.mode}: more than 8 bits a pixel and no bit depth given; "
+            "expected 8 bits, or an integer image with the option bit_depth"
+        )
+    values = np.asarray(image).astype(np.int64)
+    highest = 2**bit_depth - 1
+    if values.min() < 0 or values.max() > highest:
+        raise UnusablePixels(
+            f"values {values.min()} to {values.max()}, expected 0 to {highest} for {bit_depth} bits"
+        )
+    return Image.fromarray(np.rint(values * (255.0 / highest)).astype(np.uint8))

@@ -1,0 +1,336 @@
+"""Decode every image of a data set once: uint8 pixels on disk, row i an image of the index.
+
+    python -m workflow_scripts.datasets.store --manifest manifest.parquet --root data/chestx \
+        --geometry short224 --jobs 8 --store short224.npy --index short224.parquet \
+        --quarantine short224.quarantine.csv
+
+A file that no longer has the manifest's hash stops the step. A file whose pixels do not decode is
+left out of store and index and listed in the quarantine; nothing is put in its place.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import logging
+import multiprocessing
+import struct
+import sys
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from workflow_scripts.command_line import run
+from workflow_scripts.datasets.geometry import GEOMETRIES, Geometry, prepare
+from workflow_scripts.files import write_atomic, write_text
+from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.progress import progress
+
+log = logging.getLogger(__name__)
+
+MAX_CHUNK: Final = 64  # images a worker takes at a time: seconds of work, so the bar moves
+MOVE_ROWS: Final = 256  # rows moved at a time when refused images leave gaps
+
+
+class Row(NamedTuple):
+    """What the store needs of a manifest row."""
+
+    image_id: str
+    path: str
+    sha256: str
+
+
+class Fault(NamedTuple):
+    """Why an image is not in the store.
+
+    Attributes:
+        row: position in the manifest.
+        kind: `bytes`: the file is not the one of the manifest; `pixels`: it does not decode.
+        reason: for the user.
+    """
+
+    row: int
+    kind: Literal["bytes", "pixels"]
+    reason: str
+
+
+# What Pillow raises for files that are no image, truncated, damaged or absurdly large. Truncated
+# files are never completed with gray (Pillow's LOAD_TRUNCATED_IMAGES stays off).
+DECODING_ERRORS: Final = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Neighbouring rows for one worker, which writes them into the shared file itself."""
+
+    store: Path
+    root: Path
+    geometry: Geometry
+    bit_depth: int | None
+    first: int
+    rows: tuple[Row, ...]
+
+
+def read_rows(manifest: Path) -> list[Row]:
+    """Return the images of a manifest, in its order.
+
+    Raises:
+        InputError: if a column is missing, there is no row, or an image is listed twice.
+    """
+    import pyarrow.parquet as pq
+
+    columns = pq.read_schema(manifest).names
+    missing = [name for name in Row._fields if name not in columns]
+    if missing:
+        raise refuse(
+            str(manifest),
+            f"columns {', '.join(Row._fields)}",
+            f"no {', '.join(missing)}",
+            "make the manifest again",
+        )
+    table = pq.read_table(manifest, columns=list(Row._fields)).to_pydict()
+    rows = [Row(*values) for values in zip(*(table[name] for name in Row._fields), strict=True)]
+    if not rows:
+        raise refuse(
+            str(manifest), "at least one image", "none", "read quarantine.csv and card.json beside"
+        )
+    if len({row.image_id for row in rows}) < len(rows):
+        raise refuse(str(manifest), "each image_id once", "repeated ids", "make the manifest again")
+    return rows
+
+
+def decode(content: bytes, geometry: Geometry, bit_depth: int | None) -> NDArray[np.uint8]:
+    """Return the pixels of an image file in `geometry`; see `geometry.prepare` for errors."""
+    with warnings.catch_warnings():
+        # Pillow warns of oddities it can read (a broken tag, transparency in a palette); what it
+        # cannot read it raises.
+        warnings.simplefilter("ignore")
+        with Image.open(io.BytesIO(content)) as image:
+            return prepare(image, geometry, bit_depth)
+
+
+def fill_chunk(chunk: Chunk) -> list[Fault]:
+    """Decode the images of `chunk` into the store and return what could not be stored."""
+    images = np.load(chunk.store, mmap_mode="r+")
+    faults = []
+    for row, (_, path, sha256) in enumerate(chunk.rows, start=chunk.first):
+        try:
+            content = (chunk.root / path).read_bytes()
+        except OSError as error:
+            faults.append(Fault(row, "bytes", f"not readable: {error.strerror or error}"))
+            continue
+        found = hashlib.sha256(content).hexdigest()
+        if found != sha256:
+            faults.append(Fault(row, "bytes", f"sha256 {found}"))
+            continue
+        try:
+            images[row] = decode(content, chunk.geometry, chunk.bit_depth)
+        except DECODING_ERRORS as error:
+            faults.append(Fault(row, "pixels", " ".join(str(error).split())))
+    return faults
+
+
+def build(
+    rows: Sequence[Row],
+    root: Path,
+    geometry: Geometry,
+    store: Path,
+    bit_depth: int | None = None,
+    jobs: int = 1,
+) -> list[Fault]:
+    """Fill the array `store` with the images of `rows` that decode, in their order.
+
+    Args:
+        rows: images of the manifest.
+        root: the data set's folder, to which the paths are relative.
+        geometry: resize and crop.
+        store: file to write, whole; shape (N - refused, crop, crop, 3), uint8.
+        bit_depth: see `geometry.prepare`.
+        jobs: processes.
+
+    Returns:
+        The images left out, because their pixels do not decode, by row.
+
+    Raises:
+        InputError: if a file is not the one of the manifest, or no image decodes.
+    """
+    shape = (len(rows), geometry.crop, geometry.crop, 3)
+    np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
+    size = max(1, min(MAX_CHUNK, len(rows) // (4 * jobs)))
+    chunks = [
+        Chunk(store, root, geometry, bit_depth, first, tuple(rows[first : first + size]))
+        for first in range(0, len(rows), size)
+    ]
+    faults = sorted(_shown(_outcomes(chunks, jobs), len(rows)))
+    changed = [fault for fault in faults if fault.kind == "bytes"]
+    if changed:
+        raise InputError([_changed(root, rows[fault.row], fault) for fault in changed])
+    if len(faults) == len(rows):
+        raise refuse(
+            str(root),
+            "images that decode",
+            f"{len(rows)} that do not ({faults[0].reason})",
+            "look at the files; the archive may be incompletely unpacked",
+        )
+    _close_gaps(store, [fault.row for fault in faults])
+    return faults
+
+
+def _outcomes(chunks: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, list[Fault]]]:
+    if jobs == 1:
+        yield from ((chunk, fill_chunk(chunk)) for chunk in chunks)
+        return
+    # Fresh processes: forking one in which other libraries have started threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        chunk_of = {pool.submit(fill_chunk, chunk): chunk for chunk in chunks}
+        for done in as_completed(chunk_of):
+            yield chunk_of[done], done.result()
+
+
+def _shown(outcomes: Iterable[tuple[Chunk, list[Fault]]], total: int) -> Iterator[Fault]:
+    """Pass the faults on and let the bar move by images, not by chunks."""
+    faults: list[Fault] = []
+
+    def images() -> Iterator[None]:
+        for chunk, found in outcomes:
+            faults.extend(found)
+            yield from (None for _ in chunk.rows)
+
+    for _ in progress(images(), total, "decode"):
+        pass
+    yield from faults
+
+
+def _changed(root: Path, row: Row, fault: Fault) -> Problem:
+    return Problem(
+        str(root / row.path),
+        f"the file of the manifest, sha256 {row.sha256}",
+        fault.reason,
+        "restore the file, or make the manifest again",
+    )
+
+
+def _close_gaps(store: Path, refused: Sequence[int]) -> None:
+    """Move the rows after each refused one up, in place, and cut the file to the rest."""
+    if not refused:
+        return
+    images = np.load(store, mmap_mode="r+")
+    kept = np.setdiff1d(np.arange(len(images)), refused)
+    for first in range(0, len(kept), MOVE_ROWS):
+        # A row only moves towards the start, and a block is read before any of it is written.
+        block = kept[first : first + MOVE_ROWS]
+        images[first : first + len(block)] = images[block]
+    images.flush()
+    shape = (len(kept), *images.shape[1:])
+    offset = images.offset
+    del images
+    with store.open("rb+") as handle:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(handle, header)
+        if handle.tell() != offset:  # numpy pads the header so that a length can change
+            raise RuntimeError(f"{store}: header of {handle.tell()} bytes, expected {offset}")
+        handle.truncate(offset + int(np.prod(shape)))
+
+
+def write_index(path: Path, rows: Sequence[Row], geometry_name: str, bit_depth: int | None) -> None:
+    """Write which image each row of the store is, and how it was prepared."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    made = {"geometry": geometry_name, **asdict(GEOMETRIES[geometry_name]), "bit_depth": bit_depth}
+    table = pa.table(
+        {
+            "image_id": pa.array([row.image_id for row in rows], pa.string()),
+            "sha256": pa.array([row.sha256 for row in rows], pa.string()),
+        },
+        metadata={"steadfast": json.dumps(made)},
+    )
+    write_atomic(path, lambda partial: pq.write_table(table, partial))
+
+
+def write_quarantine(path: Path, rows: Sequence[Row], faults: Sequence[Fault]) -> None:
+    """List the images that are not in the store, with the reason."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("image_id", "path", "reason"))
+    writer.writerows((rows[row].image_id, rows[row].path, reason) for row, _, reason in faults)
+    write_text(path, text.getvalue())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Build store, index and quarantine from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--geometry", choices=sorted(GEOMETRIES), required=True)
+    parser.add_argument(
+        "--bit-depth",
+        type=int,
+        choices=range(9, 33),
+        metavar="BITS",
+        help="true bits of gray images deeper than 8; refused where not given",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--store", type=Path, required=True, help="array to write, .npy")
+    parser.add_argument("--index", type=Path, required=True, help="its rows, .parquet")
+    parser.add_argument("--quarantine", type=Path, required=True, help="images left out, .csv")
+    given = parser.parse_args(arguments)
+
+    rows = read_rows(given.manifest)
+    given.store.parent.mkdir(parents=True, exist_ok=True)
+    # The index is what a reader needs first: without it, an interrupted run leaves nothing valid.
+    given.index.unlink(missing_ok=True)
+    _drop_leftovers(given.store)
+    faults: list[Fault] = []
+
+    def fill(partial: Path) -> None:
+        faults.extend(
+            build(
+                rows,
+                given.root,
+                GEOMETRIES[given.geometry],
+                partial,
+                given.bit_depth,
+                max(1, given.jobs),
+            )
+        )
+
+    write_atomic(given.store, fill)
+    write_quarantine(given.quarantine, rows, faults)
+    refused = {fault.row for fault in faults}
+    kept = [row for number, row in enumerate(rows) if number not in refused]
+    write_index(given.index, kept, given.geometry, given.bit_depth)
+    log.info("%d images stored, %d in quarantine", len(kept), len(refused))
+
+
+def _drop_leftovers(store: Path) -> None:
+    """Remove what a killed run left: partial arrays can be as large as the data set."""
+    for leftover in store.parent.glob(f".{store.stem}.*.partial{store.suffix}"):
+        leftover.unlink()
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,188 @@
+"""What the rules ask of the configuration: which file a result is made from.
+
+Rules hold paths; where a path depends on the configuration, they ask here. Light on purpose: it
+is imported each time Snakemake plans.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.code_digest import code_digest
+from workflow_scripts.datasets.layout import layout_named
+from workflow_scripts.ssl_transfer.protocols import (
+    FEW_SHOT,
+    LINEAR,
+    FewShotOptions,
+    LinearOptions,
+    Protocol,
+)
+
+FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
+FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/seed{seed}"
+LINEAR_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
+
+
+def as_json(content: object) -> str:
+    """Return `content` for a command line, keys in a fixed order.
+
+    >>> as_json({"b": 1, "a": [2]})
+    '{"a": [2], "b": 1}'
+    """
+    return json.dumps(content, sort_keys=True)
+
+
+class Plan:
+    """The proven configuration, asked by name.
+
+    Attributes:
+        config: the merged configuration; `settings.check_config` has accepted it.
+        results: the folder of results, as configured.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.results: str = config["pathvars"]["results"]
+        self.datasets: Mapping[str, Any] = config["datasets"]
+        self.checkpoints: Mapping[str, Any] = config["checkpoints"]
+        self.phantoms: Mapping[str, Any] = config["phantoms"].get("datasets", {})
+        self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
+
+    # Data sets
+
+    def data_folder(self, dataset: str) -> str:
+        """Return the folder of a data set's archive: published, or made by a phantom writer."""
+        folder = self.datasets[dataset]["root"]
+        top = f"{self.results}/data" if folder in self.phantoms else self.config["data_root"]
+        return f"{top}/{folder}"
+
+    def dataset_in(self, folder: str) -> str:
+        """Return the first data set that is read from `folder`."""
+        return next(name for name, one in self.datasets.items() if one["root"] == folder)
+
+    def archive_files(self, dataset: str) -> list[str]:
+        """Return what a manifest is made from and Snakemake can watch.
+
+        A published archive does not change and may be absent in a dry run: nothing is watched.
+        """
+        entry = self.datasets[dataset]
+        if entry["root"] in self.phantoms:
+            return [f"{self.data_folder(dataset)}/PHANTOM.json"]
+        own_table = Path(self.data_folder(dataset), entry.get("table", ""))
+        return [str(own_table)] if own_table.is_file() else []
+
+    def layout_code(self, step: str, dataset: str) -> str:
+        """Return the digest of a step of `datasets` with the layout it loads by name."""
+        layout = self.datasets[dataset]["layout"]
+        return code_digest(
+            f"workflow_scripts.datasets.{step}", f"workflow_scripts.datasets.{layout}"
+        )
+
+    def used_datasets(self) -> list[str]:
+        """Return the data sets that the experiments name, in the configured order."""
+        system = self.config["ssl_transfer"]
+        columns = system["few_shot"]["columns"] + system["linear"]["columns"]
+        used = {column["dataset"] for column in columns}
+        return [name for name in self.datasets if name in used]
+
+    # Checkpoints
+
+    def used_checkpoints(self) -> list[str]:
+        """Return the checkpoints that the experiments name."""
+        return list(self.config["ssl_transfer"]["checkpoints"])
+
+    def checkpoint_in(self, file: str) -> str:
+        """Return the checkpoint whose published file is `file`."""
+        return next(name for name, one in self.checkpoints.items() if one.get("file") == file)
+
+    def source_names(self) -> list[str]:
+        """Return the file names of all published weights."""
+        return [one["file"] for one in self.checkpoints.values() if "file" in one]
+
+    def source_path(self, checkpoint: str) -> str | None:
+        """Return the published weight file, or None for seeded weights."""
+        file = self.checkpoints[checkpoint].get("file")
+        if file is None:
+            return None
+        phantoms = f"{self.results}/sources"
+        return f"{phantoms if self.phantom_checkpoints else self.config['source_root']}/{file}"
+
+    def source_files(self, checkpoint: str) -> list[str]:
+        """Return the weight file to wait for; a dry run needs none of the real ones."""
+        path = self.source_path(checkpoint)
+        waits = path is not None and (self.phantom_checkpoints or Path(path).exists())
+        return [str(path)] if waits else []
+
+    def source_argument(self, checkpoint: str) -> str:
+        """Return the words that name the weight file; converting refuses a missing one."""
+        path = self.source_path(checkpoint)
+        return "" if path is None else f"--source {shlex.quote(path)}"
+
+    def format_code(self, step: str, checkpoint: str) -> str:
+        """Return the digest of a step of `checkpoints` with the format it loads by name."""
+        return code_digest(
+            f"workflow_scripts.checkpoints.{step}",
+            f"workflow_scripts.checkpoints.formats.{self.checkpoints[checkpoint]['format']}",
+        )
+
+    # SSL transfer
+
+    def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
+        """Return the features of a few-shot run; the released code squashes some data sets."""
+        options = FEW_SHOT[protocol]
+        geometry = options.geometry
+        if geometry == "by_dataset":
+            layout = layout_named(self.datasets[dataset]["layout"])
+            geometry = layout.geometry_released or "short224"
+        return self._features(checkpoint, dataset, geometry, options)
+
+    def linear_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
+        """Return the features of a linear probe."""
+        options = LINEAR[protocol]
+        return self._features(checkpoint, dataset, options.geometry, options)
+
+    def _features(
+        self, checkpoint: str, dataset: str, geometry: str, options: FewShotOptions | LinearOptions
+    ) -> str:
+        name = FEATURES.format(
+            checkpoint=checkpoint,
+            dataset=dataset,
+            geometry=geometry,
+            normalisation=options.normalisation,
+        )
+        return f"{self.results}/ssl_transfer/features/{name}.npz"
+
+    def few_shot_runs(self) -> list[str]:
+        """Return the predictions behind the few-shot table."""
+        n_support = self.config["ssl_transfer"]["few_shot"]["n_support"]
+        runs = self._runs("few_shot")
+        return [self._predictions("few_shot", FEW_SHOT_RUN, n_support=n_support, **r) for r in runs]
+
+    def linear_runs(self) -> list[str]:
+        """Return the predictions behind the linear table."""
+        return [self._predictions("linear", LINEAR_RUN, **run) for run in self._runs("linear")]
+
+    def _runs(self, stage: str) -> Iterator[dict[str, Any]]:
+        """Yield the wildcards of a stage's runs: protocol x checkpoint x column x seed."""
+        system = self.config["ssl_transfer"]
+        for protocol in system[stage]["protocols"]:
+            for checkpoint in system["checkpoints"]:
+                for column in system[stage]["columns"]:
+                    for seed in system[stage]["seeds"]:
+                        yield dict(protocol=protocol, checkpoint=checkpoint, seed=seed, **column)
+
+    def _predictions(self, stage: str, run: str, **wildcards: object) -> str:
+        return f"{self.results}/ssl_transfer/{stage}/{run.format(**wildcards)}/predictions.parquet"
+
+    # Tables
+
+    def tables(self) -> dict[str, Callable[[], list[str]]]:
+        """Return each table's name with the function that lists its predictions."""
+        return {
+            "ssl_transfer_few_shot": self.few_shot_runs,
+            "ssl_transfer_linear": self.linear_runs,
+        }

@@ -1,0 +1,255 @@
+"""The ledger: our value beside each printed one, with a verdict.
+
+Run by hand::
+
+    python -m workflow_scripts.report.ledger --published results/published/*.csv \
+        --tables results/tables/*.csv --csv results/tables/ledger.csv --markdown ledger.md
+
+What each verdict means: docs/reference/tables.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from workflow_scripts.command_line import run
+from workflow_scripts.files import write_text
+from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.report.long_form import (
+    CHANCE,
+    RELEASED,
+    Value,
+    as_text,
+    csv_text,
+    read_values,
+)
+from workflow_scripts.report.published import SCALES, Published, read_published
+from workflow_scripts.report.rendering import MARKDOWN_SPECIAL, PHANTOM_WARNING, escape
+
+# The verdicts, strongest first: of several values of ours, a cell counts with the strongest.
+REPRODUCED, OUTSIDE = "reproduced", "outside"
+NO_ACCESS, NOT_COMPARABLE, NOT_RUN = "no access", "not comparable", "not run"
+VERDICTS = (REPRODUCED, OUTSIDE, NO_ACCESS, NOT_COMPARABLE, NOT_RUN)
+COLUMNS = (
+    "system", "table", "row", "column", "metric", "protocol", "published", "spread", "unit",
+    "ours", "ours_low", "ours_high", "difference", "tolerance", "verdict", "reason", "data",
+    "n", "seeds", "source", "note", "tolerance_reason",
+)  # fmt: skip
+DECIMALS = 4  # of numbers in the printed unit; papers print two
+Key = tuple[str, str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the ledger: a printed number and one value of ours, or none."""
+
+    published: Published
+    ours: Value | None
+    verdict: str
+    reason: str
+
+    @property
+    def scale(self) -> float:
+        """Factor from our fractions to the printed unit."""
+        return SCALES[self.published.unit]
+
+    @property
+    def difference(self) -> float:
+        """Ours minus printed, in the printed unit; NaN without a value of ours."""
+        return difference(self.published, self.ours) if self.ours else math.nan
+
+
+def difference(published: Published, ours: Value) -> float:
+    """Return ours minus printed in the printed unit, free of rounding dust."""
+    return round(SCALES[published.unit] * ours.value - published.value, DECIMALS)
+
+
+def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -> tuple[str, str]:
+    """Return the verdict on a printed number and its reason.
+
+    Args:
+        published: the printed number.
+        ours: our value of the same metric in the same cell; None if there is none.
+        no_access: data sets and checkpoints that cannot be had.
+    """
+    if ours is None:
+        missing = sorted(no_access & {published.row, published.column.split(" ")[0]})
+        if missing:
+            return NO_ACCESS, f"no access to {' and '.join(missing)}"
+        return NOT_RUN, "no value of ours"
+    if ours.is_phantom:
+        return NOT_COMPARABLE, "phantom: made from synthetic patients"
+    if ours.protocol != RELEASED:
+        return NOT_COMPARABLE, f"protocol: ours {ours.protocol}, printed {RELEASED}"
+    if math.isnan(ours.value):
+        return NOT_COMPARABLE, "undefined: the metric has no value on our cases"
+    half_width = SCALES[published.unit] * ours.half_width
+    if half_width > published.tolerance:
+        return NOT_COMPARABLE, (
+            f"too few cases: our interval of ± {half_width:.2f} is wider than the tolerance"
+        )
+    off = abs(difference(published, ours))
+    verdict = REPRODUCED if off <= published.tolerance else OUTSIDE
+    relation = "within" if verdict == REPRODUCED else "beyond"
+    return verdict, f"difference {off:.2f} {relation} the tolerance {published.tolerance:.2f}"
+
+
+def make_ledger(
+    published: Sequence[Published], values: Iterable[Value], no_access: frozenset[str]
+) -> tuple[Entry, ...]:
+    """Return one entry for each printed number and protocol of ours, one if there is none."""
+    ours: dict[Key, list[Value | None]] = {}
+    for value in values:
+        key = (value.system, value.table, value.row, value.column, value.metric)
+        ours.setdefault(key, []).append(value)
+    return tuple(
+        Entry(cell, value, *judge(cell, value, no_access))
+        for cell in published
+        for value in ours.get(cell.key) or [None]
+    )
+
+
+def count_cells(judged: Iterable[tuple[Key, str]]) -> dict[str, Counter[str]]:
+    """Return for each table how many printed numbers have which verdict.
+
+    Args:
+        judged: what each printed number is, and a verdict on it; the strongest of several counts.
+    """
+    strongest: dict[Key, str] = {}
+    for key, verdict in judged:
+        strongest[key] = min(strongest.get(key, NOT_RUN), verdict, key=VERDICTS.index)
+    counts: dict[str, Counter[str]] = {}
+    for (_, table, *_), verdict in strongest.items():
+        counts.setdefault(table, Counter())[verdict] += 1
+    return counts
+
+
+def ledger_csv(entries: Iterable[Entry]) -> str:
+    """Return the ledger as CSV; numbers in the printed unit."""
+    return csv_text(COLUMNS, (_csv_line(entry) for entry in entries))
+
+
+def _csv_line(entry: Entry) -> list[str]:
+    """Return the fields of one entry, in the order of COLUMNS."""
+    cell, ours = entry.published, entry.ours
+    numbers = [cell.value, cell.spread]
+    found = [ours.value, ours.ci_low, ours.ci_high] if ours else [math.nan] * 3
+    return [
+        cell.system, cell.table, cell.row, cell.column, cell.metric, ours.protocol if ours else "",
+        *(as_text(x, DECIMALS) for x in numbers), cell.unit,
+        *(as_text(entry.scale * x, DECIMALS) for x in found),
+        as_text(entry.difference, DECIMALS), as_text(cell.tolerance, DECIMALS),
+        entry.verdict, entry.reason, ours.data if ours else "",
+        str(ours.n) if ours else "", str(ours.seeds) if ours else "",
+        cell.source, cell.note, cell.tolerance_reason,
+    ]  # fmt: skip
+
+
+def summary_lines(counts: Mapping[str, Counter[str]]) -> list[str]:
+    """Return a Markdown grid of the counts, one line a table and a total."""
+    total = sum(counts.values(), Counter[str]())
+    lines = [
+        f"| printed table | {' | '.join(VERDICTS)} | cells |",
+        f"| :--- |{' ---: |' * (len(VERDICTS) + 1)}",
+    ]
+    for name, count in [*counts.items(), ("**all**", total)]:
+        numbers = [*(str(count[verdict]) for verdict in VERDICTS), str(count.total())]
+        lines.append(f"| {name} | {' | '.join(numbers)} |")
+    return lines
+
+
+def ledger_markdown(entries: Sequence[Entry], n_unmatched: int) -> str:
+    """Return the ledger as a Markdown page, the counts first.
+
+    Args:
+        entries: the ledger.
+        n_unmatched: how many values of ours no paper prints.
+    """
+    lines = ["# Ledger: ours beside the printed values", ""]
+    if any(entry.ours and entry.ours.is_phantom for entry in entries):
+        lines += [f"**{PHANTOM_WARNING}**", ""]
+    lines += [
+        *summary_lines(count_cells((e.published.key, e.verdict) for e in entries)), "",
+        "Each printed number counts once, with its strongest verdict. "
+        f"{n_unmatched} values of ours have no printed counterpart and are left out.", "",
+    ]  # fmt: skip
+    for table in dict.fromkeys(entry.published.table for entry in entries):
+        lines += _markdown_grid(table, [e for e in entries if e.published.table == table])
+    return "\n".join(lines)
+
+
+def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
+    """Return the section of one printed table; cells with a value of ours come first."""
+    lines = [
+        f"## {table}", "",
+        "| row | column | metric | printed | ours | protocol | difference | tolerance | verdict "
+        "| reason | note |",
+        "| :--- | :--- | :--- | ---: | ---: | :--- | ---: | ---: | :--- | :--- | :--- |",
+    ]  # fmt: skip
+    for entry in sorted(entries, key=lambda entry: entry.ours is None):
+        cell, ours = entry.published, entry.ours
+        spread = "" if math.isnan(cell.spread) else f" ± {cell.spread:.2f}"
+        texts = [
+            cell.row, cell.column, cell.metric, f"{cell.value:.2f}{spread}",
+            as_text(entry.scale * ours.value, 2) if ours else "", ours.protocol if ours else "",
+            as_text(entry.difference, 2), f"{cell.tolerance:.2f}",
+            entry.verdict, entry.reason, cell.note,
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(escape(text, MARKDOWN_SPECIAL) for text in texts)} |")
+    return [*lines, ""]
+
+
+def read_tables(paths: Iterable[Path]) -> tuple[Value, ...]:
+    """Return the values of several tables; one value in two of them is refused."""
+    values: list[Value] = []
+    problems = []
+    seen: dict[tuple[str, ...], Path] = {}
+    for path in paths:
+        for value in read_values(path):
+            key = (value.system, value.table, *value.cell, value.metric)
+            if key in seen:
+                found = f"{' / '.join(key)} in {seen[key]} too"
+                problems.append(Problem(str(path), "a value once", found, "give each table once"))
+            seen[key] = path
+            values.append(value)
+    if problems:
+        raise InputError(problems)
+    return tuple(values)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the ledger of some published values and tables."""
+    parser = argparse.ArgumentParser(description="Set our values beside the printed ones.")
+    parser.add_argument("--published", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument("--tables", type=Path, nargs="*", default=[], metavar="CSV")
+    parser.add_argument(
+        "--no-access",
+        nargs="*",
+        default=[],
+        metavar="NAME",
+        help="data sets and checkpoints that cannot be had; their cells are not merely 'not run'",
+    )
+    parser.add_argument("--csv", type=Path, required=True, help="the ledger to write")
+    parser.add_argument("--markdown", type=Path, required=True, help="the same as a page")
+    options = parser.parse_args(arguments)
+    published, values = read_published(options.published), read_tables(options.tables)
+    names = {n for cell in published for n in (cell.row, cell.column.split(" ")[0])}
+    unknown = sorted(set(options.no_access) - names)
+    if unknown:
+        known = ", ".join(sorted(names))
+        raise refuse("--no-access", f"one of {known}", ", ".join(unknown), "correct the name")
+    entries = make_ledger(published, values, frozenset(options.no_access))
+    n_ours = sum(value.metric != CHANCE for value in values)
+    n_unmatched = n_ours - sum(entry.ours is not None for entry in entries)
+    write_text(options.csv, ledger_csv(entries))
+    write_text(options.markdown, ledger_markdown(entries, n_unmatched))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
