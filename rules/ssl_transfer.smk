@@ -61,7 +61,8 @@ rule few_shot:
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
         " --n-way {wildcards.n_way} --n-support {wildcards.n_support}"
         " --n-query {params.n_query} --n-episodes {params.n_episodes} --seed {wildcards.seed}"
-        " --out {output.predictions} > {log} 2>&1"
+        " --column '{wildcards.dataset} {wildcards.n_way}-way' --out {output.predictions}"
+        " > {log} 2>&1"
 
 
 rule linear:
