@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from workflow_scripts.datasets.layout import nearest, row_problem
 from workflow_scripts.problems import InputError, Problem, refuse
@@ -60,7 +60,7 @@ def read_cells(
     names = list(header or _header(path, content))
     bad_rows: list[Problem] = []
 
-    def note_bad_row(row: Any) -> str:
+    def note_bad_row(row: csv.InvalidRow) -> str:
         found = f"{row.actual_columns} cells: {row.text[:80]}"
         advice = 'put a text that holds a comma into "quotation marks"'
         where = f"{path.name} row {row.number}"
@@ -83,7 +83,7 @@ def read_cells(
         raise InputError(bad_rows)
     if table.num_rows == 0:
         raise refuse(path.name, "at least one row below the header", "none", "check the file")
-    cells = table.to_pandas()
+    cells: pd.DataFrame = table.to_pandas()
     cells["row"] = range(1 if header else 2, len(cells) + (1 if header else 2))
     return cells
 
@@ -147,9 +147,7 @@ def repeated(cells: pd.DataFrame, file: str, column: str) -> list[Problem]:
     again = cells[cells["row"] != first]
     return [
         row_problem(file, row, f"each image once (first in row {before})", name, "remove one")
-        for row, before, name in zip(
-            again["row"], first[again.index], again[column], strict=True
-        )
+        for row, before, name in zip(again["row"], first[again.index], again[column], strict=True)
     ]
 
 

@@ -28,8 +28,8 @@ path        `images/00000001_...`  `ChinaSet_AllFiles/CXR_png`  `ICIAR2018_BACH_
             /00000001_000.png`
 patient_id  `00000001`             the image_id                 the image_id
 study_id    `00000001_000`         the image_id                 the image_id
-view        `PA` or `AP`           None                         None
-sex         `F` or `M`             `F`, `M` or None             None
+view        `PA`, `AP` or None     None                         None
+sex         `F`, `M` or None       `F`, `M` or None             None
 age_years   whole years, or n/12   whole years or NaN           NaN
             below two years
 label_text  `Effusion|Mass`,       `normal`, or free text       `Normal`, `Benign`, `InSitu`
@@ -57,7 +57,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from workflow_scripts.files import write_json
-from workflow_scripts.problems import Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -67,6 +67,22 @@ Options = Mapping[str, Any]
 Render = Callable[[dict[str, Any]], "Image"]
 
 PHANTOM_MARK = "PHANTOM.json"  # at the top of a folder that a phantom writer made
+COMMON_OPTIONS = {
+    "layout": "name of the layout",
+    "root": "the data set's folder below data_root",
+    "label_policy": "one of the layout's label policies",
+    "split_policy": "official (of the archive) or drawn (by patient)",
+    "split_fractions": "share of the patients in train, val and test when the split is drawn",
+    "title": "what the report calls the data set",
+    "licence": "licence of the data",
+    "access": "who may have them and how",
+    "source": "where they come from",
+    "citation": "what to cite",
+    "metric": "accuracy or mean_per_class_accuracy",
+    "phantom": "what the phantom writer needs to know; the readers pass it by",
+}
+METRICS = ("accuracy", "mean_per_class_accuracy")
+SPLIT_POLICIES = ("official", "drawn")
 TRUTH_COLUMNS = (
     "image_id",
     "path",
@@ -142,6 +158,52 @@ class Layout:
     def policy(self, options: Options) -> str:
         """Return the label policy that `options` choose; `check_options` has judged it."""
         return str(options.get("label_policy") or next(iter(self.policies)))
+
+
+def check_options(layout: Layout, options: Options) -> None:
+    """Refuse a config entry with a key or value that its layout does not know.
+
+    Raises:
+        InputError: every such key, with the nearest valid one.
+    """
+    known = [*COMMON_OPTIONS, *layout.options]
+    problems = [
+        Problem(f"option {key}", f"an option of layout {layout.name}", "none", nearest(key, known))
+        for key in options
+        if key not in known
+    ]
+    choices = {
+        "label_policy": tuple(layout.policies),
+        "split_policy": SPLIT_POLICIES,
+        "metric": METRICS,
+    }
+    problems += [
+        Problem(
+            f"option {key}",
+            f"one of {', '.join(names)}",
+            repr(options[key]),
+            nearest(str(options[key]), list(names)),
+        )
+        for key, names in choices.items()
+        if options.get(key) is not None and options[key] not in names
+    ]
+    fractions = options.get("split_fractions")
+    if fractions is not None and not _are_fractions(fractions):
+        expected = "positive shares of train, test and perhaps val that sum to 1"
+        advice = "write {train: 0.8, test: 0.2}"
+        problems.append(Problem("option split_fractions", expected, repr(fractions), advice))
+    if problems:
+        raise InputError(problems)
+
+
+def _are_fractions(value: object) -> bool:
+    """Return whether `value` maps splits, train and test among them, to shares of 1."""
+    return (
+        isinstance(value, Mapping)
+        and {"train", "test"} <= set(value) <= {"train", "val", "test"}
+        and all(type(share) in (int, float) and share > 0 for share in value.values())
+        and abs(sum(value.values()) - 1) < 1e-9  # rounding of decimal shares
+    )
 
 
 def layout_names() -> list[str]:

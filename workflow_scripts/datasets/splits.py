@@ -68,7 +68,7 @@ def draw_by_patient(
 
 def _sizes(n: int, shares: np.ndarray) -> np.ndarray:
     """Return whole numbers >= 1 that sum to `n` and are nearest to `shares` of it."""
-    sizes = np.maximum(np.floor(n * shares).astype(int), 1)
+    sizes: np.ndarray = np.maximum(np.floor(n * shares).astype(int), 1)
     while sizes.sum() > n:  # a split that was lifted to one patient takes it from the largest
         sizes[sizes.argmax()] -= 1
     for index in np.argsort(-(n * shares - np.floor(n * shares)), kind="stable"):

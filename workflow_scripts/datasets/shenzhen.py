@@ -1,0 +1,138 @@
+"""Shenzhen chest X-rays: 662 frontal images of tuberculosis screening, one a patient.
+
+The images come from the National Library of Medicine; the index is a repackaging of its reading
+texts with the columns study_id, sex, age, findings, used by position as the released code does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workflow_scripts.datasets.index_csv import (
+    ages_years,
+    find_index,
+    outside,
+    read_cells,
+    repeated,
+    sexes,
+)
+from workflow_scripts.datasets.layout import (
+    Index,
+    Layout,
+    Options,
+    Render,
+    mark_phantom,
+    write_images,
+)
+from workflow_scripts.files import write_text
+from workflow_scripts.problems import InputError, refuse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX_NAMES = ("shenzhen_metadata.csv", "shenzhencxr_metadata.csv")  # code, README (spec 3)
+FOLDER = "ChinaSet_AllFiles/CXR_png"
+HEADER = ("study_id", "sex", "age", "findings")
+CLASSES = ("normal", "tuberculosis")
+SEX_WORDS = {"F": "Female", "M": "Male"}
+
+
+def read(root: Path, options: Options) -> Index:
+    """Read the index; see `Layout.read`.
+
+    Raises:
+        InputError: no index; fewer than four columns; an image twice; under the policy
+            `file_name`, a name that does not end in `_0` or `_1`.
+    """
+    import pandas as pd
+
+    names = [str(options["index"])] if options.get("index") else list(INDEX_NAMES)
+    path = find_index(root, names, f"put it at the top of the data set's folder: {LAYOUT.unpack}")
+    cells = read_cells(path)
+    if len(cells.columns) - 1 < len(HEADER):
+        raise refuse(
+            f"{path.name} row 1",
+            f"the columns {', '.join(HEADER)}",
+            f"columns {', '.join(cells.columns[:-1])}",
+            "use the published file",
+        )
+    cells = cells.set_axis([*HEADER, *cells.columns[len(HEADER) :]], axis=1)
+    problems = repeated(cells, path.name, "study_id")
+    policy = LAYOUT.policy(options)
+    suffix = cells["study_id"].str.extract(r"_([01])\.\w+$", expand=False)
+    if policy == "file_name":
+        wanted, advice = "a name that ends in _0 or _1", "use label_policy: exact_normal"
+        problems += outside(cells, path.name, "study_id", suffix.notna(), wanted, advice)
+    if problems:
+        raise InputError(problems)
+    exact = (cells["findings"] != "normal").astype("Int64")
+    table = pd.DataFrame(
+        {
+            "image_id": cells["study_id"],
+            "path": FOLDER + "/" + cells["study_id"],
+            "patient_id": cells["study_id"],
+            "study_id": cells["study_id"],
+            "view": None,
+            "domain": "shenzhen",
+            "split": None,
+            "sex": sexes(cells["sex"]),
+            "age_years": ages_years(cells["age"]),
+            "race": None,
+            "label": suffix.astype("Int64") if policy == "file_name" else exact,
+            "label_text": cells["findings"],
+            "row": cells["row"],
+            "dropped": None,
+        }
+    )
+    unknown = {name: int(table[key].isna().sum()) for name, key in ATTRIBUTES.items()}
+    return Index(
+        table=table, classes=CLASSES, filters=(), index_files=(path.name,), unknown=unknown
+    )
+
+
+ATTRIBUTES = {"age": "age_years", "sex": "sex"}
+
+
+def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
+    """Write `truth` as the archive; `options["index"]` chooses the index's name."""
+    write_images(root, truth, render)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(HEADER)
+    for row in truth.to_dict("records"):
+        sex = SEX_WORDS.get(row["sex"], "")
+        age = "" if row["age_years"] != row["age_years"] else f"{row['age_years']:g}"
+        writer.writerow([row["image_id"], sex, age, row["label_text"]])
+    write_text(root / str(options.get("index") or INDEX_NAMES[0]), text.getvalue())
+    mark_phantom(root, LAYOUT.name, truth)
+
+
+LAYOUT = Layout(
+    name="shenzhen",
+    title="Shenzhen chest X-ray set",
+    licence="open for research; acknowledge the National Library of Medicine and the hospital",
+    access="open download, no registration",
+    source="https://lhncbc.nlm.nih.gov/LHC-downloads/dataset.html",
+    citation=(
+        "Jaeger S, Candemir S, Antani S, Wang YX, Lu PX, Thoma G. Two public chest X-ray datasets "
+        "for computer-aided screening of pulmonary diseases. Quant Imaging Med Surg 2014."
+    ),
+    unpack=(
+        f"{INDEX_NAMES[0]} at the top (columns {', '.join(HEADER)}; it is no part of the "
+        f"archive), the images into {FOLDER}/"
+    ),
+    metric="accuracy",
+    geometry_released="squash224",  # P1 (spec section 4.1)
+    has_released_split=True,
+    modes=frozenset({"L", "P", "RGB", "RGBA"}),
+    policies={
+        "exact_normal": "released: 0 only where the text is exactly 'normal', else 1",
+        "file_name": "the archive's own label: the digit at the end of the file name",
+    },
+    options={"index": f"name of the index, {INDEX_NAMES[0]} or {INDEX_NAMES[1]}"},
+    read=read,
+    write=write,
+)
