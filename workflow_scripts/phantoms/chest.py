@@ -29,9 +29,9 @@ from workflow_scripts.phantoms.chest_findings import OPACITIES, SHAPE_CHANGES, S
 from workflow_scripts.phantoms.fields import (
     Field,
     Grid,
-    Line,
     blob,
     blur,
+    clamp,
     curve,
     draw_lines,
     ellipse_distance,
@@ -117,10 +117,12 @@ class Pose(NamedTuple):
         x, y = grid.x - np.float32(self.shift[0]), grid.y - np.float32(self.shift[1])
         return Grid(cos * x - sin * y, sin * x + cos * y)
 
-    def to_image(self, x: float, y: float) -> tuple[float, float]:
-        """Return where the image shows a place in the body."""
-        cos, sin = np.cos(self.angle) / self.zoom, np.sin(self.angle) / self.zoom
-        return cos * x + sin * y + self.shift[0], cos * y - sin * x + self.shift[1]
+    def to_image(self, places: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where the image shows places in the body; x and y, shape (N, 2)."""
+        cos, sin = math.cos(self.angle) / self.zoom, math.sin(self.angle) / self.zoom
+        turn = np.array([[cos, -sin], [sin, cos]])
+        posed: NDArray[np.float64] = places @ turn + np.array(self.shift)
+        return posed
 
 
 def _draw_pose(rng: np.random.Generator) -> Pose:
@@ -162,28 +164,26 @@ def _compose(scene: Scene, rng: np.random.Generator, view: str) -> Field:
     seen = clear + 0.35 * lung * scene.heart
     vessels = scene.vessels + 0.13 * _hila(grid)
     tissue -= air - vessels * seen
-    tissue += (
-        np.clip(scene.opacity, 0, 0.42) * (seen - 0.2 * lung * scene.heart) - scene.air * clear
-    )
+    tissue += clamp(scene.opacity, 0, 0.42) * (seen - 0.2 * lung * scene.heart) - scene.air * clear
     tissue += _breasts(grid, anatomy) + _bones(scene, lung, view) - _airways(grid)
     tissue += 0.012 * fractal_noise(rng, grid.size, 5, 2) + scene.overlay
-    return np.clip(tissue, 0.02, 1.2) * body
+    return clamp(tissue, 0.02, 1.2) * body
 
 
 def _body(grid: Grid, anatomy: Anatomy) -> Field:
     """Return the outline of neck, shoulders and trunk, and its thinning towards the sides."""
     u = np.abs(grid.x)
-    slope = np.clip(u - 0.26, 0, 1)
+    slope = clamp(u - 0.26, 0, 1)
     shoulder = -1.04 + 0.26 * slope + 0.30 * slope * slope
     top = inside(grid.y - shoulder, 0.03)
-    edge = (anatomy.half_width + 0.19 + 1.4 * anatomy.fat) + 0.30 * np.clip(-grid.y - 0.05, 0, 1)
-    wall = np.clip((edge - u) / 0.22, 0, 1)
+    edge = (anatomy.half_width + 0.19 + 1.4 * anatomy.fat) + 0.30 * clamp(-grid.y - 0.05, 0, 1)
+    wall = clamp((edge - u) / 0.22, 0, 1)
     return top * np.sqrt(wall)
 
 
 def _lung_depth(scene: Scene) -> Field:
     """Return how much air lies in the beam: less at the wall and at the top."""
-    lateral = np.clip((scene.edge - np.abs(scene.grid.x)) / 0.30, 0, 1)
+    lateral = clamp((scene.edge - np.abs(scene.grid.x)) / 0.30, 0, 1)
     return 0.74 + 0.26 * np.sqrt(lateral)
 
 
@@ -204,9 +204,9 @@ def _silhouette(grid: Grid, anatomy: Anatomy, softness: float) -> Field:
         (bottom - 0.36, 0.10 + 0.40 * right), (bottom - 0.24, 0.96 * right),
         (bottom - 0.16, right), (bottom, 0.80 * right),
     )  # fmt: skip
-    soft = 1.6 * softness + 0.10 * np.clip(-0.45 - grid.y, 0, 1)
+    soft = 1.6 * softness + 0.10 * clamp(-0.45 - grid.y, 0, 1)
     on_left = inside((curve(grid.y, left_border) - grid.x) / soft, 1.0)
-    neck = 1 - 0.45 * np.clip((-0.5 - grid.y) / 0.3, 0, 1)
+    neck = 1 - 0.45 * clamp((-0.5 - grid.y) / 0.3, 0, 1)
     return on_left * inside((curve(grid.y, right_border) + grid.x) / soft, 1.0) * neck
 
 
@@ -221,15 +221,15 @@ def _hila(grid: Grid) -> Field:
 def _abdomen(scene: Scene, rng: np.random.Generator) -> Field:
     grid, anatomy = scene.grid, scene.anatomy
     u = np.abs(grid.x)
-    below = [inside(grid.y - diaphragm(u, anatomy, side), 0.010) for side in SIDES]
-    below = np.where(grid.x < 0, *below)
+    right, left = (inside(grid.y - diaphragm(u, anatomy, side), 0.010) for side in SIDES)
+    below = np.where(grid.x < 0, right, left)
     # Outside the rib cage the wall grows thicker downwards without a border.
     in_cage = inside(scene.edge - u, 0.02)
-    flank = np.clip((grid.y + 0.15) / 1.1, 0, 1)
+    flank = clamp((grid.y + 0.15) / 1.1, 0, 1)
     # Liver on one side, stomach with its air bubble on the other.
     bubble_y = anatomy.dome[1] + 0.115 + rng.normal(0, 0.02)
     bubble = ellipse_distance(grid, (0.31 + rng.normal(0, 0.04), bubble_y), (0.13, 0.055), -0.15)
-    value = 0.22 + 0.02 * (grid.x < 0) + 0.05 * np.clip(grid.y - 0.3, 0, 1)
+    value = 0.22 + 0.02 * (grid.x < 0) + 0.05 * clamp(grid.y - 0.3, 0, 1)
     abdomen = value * (below * in_cage + 0.8 * flank * (1 - in_cage))
     return abdomen - rng.uniform(0.04, 0.13) * inside(bubble, 0.03)
 
@@ -241,8 +241,8 @@ def _breasts(grid: Grid, anatomy: Anatomy) -> Field:
     for side in SIDES:
         # A half sphere: thick in the middle, with a crisp lower border.
         centre, radius = (side * 0.42, 0.20), (0.31, 0.34)
-        depth = np.clip(ellipse_distance(grid, centre, radius) / 0.33, 0, 1)
-        fade = np.clip((grid.y - np.float32(centre[1] - 0.30)) / 0.5, 0, 1)
+        depth = clamp(ellipse_distance(grid, centre, radius) / 0.33, 0, 1)
+        fade = clamp((grid.y - np.float32(centre[1] - 0.30)) / 0.5, 0, 1)
         field += anatomy.breast * np.sqrt(depth) * fade
     return field
 
@@ -263,7 +263,7 @@ def _bones(scene: Scene, lung: Field, view: str) -> Field:
 
 def _posterior_ribs(grid: Grid, u: Field, across: Field, anatomy: Anatomy) -> Field:
     """Return the back parts of the ribs: from the spine outwards, then down along the wall."""
-    reach = np.clip(across, 0, 1.1)
+    reach = clamp(across, 0, 1.1)
     along = anatomy.rib_slope * reach * reach * np.sqrt(reach) - 0.07 * np.sin(
         np.float32(np.pi) * np.minimum(reach, 1)
     )
@@ -279,11 +279,11 @@ def _posterior_ribs(grid: Grid, u: Field, across: Field, anatomy: Anatomy) -> Fi
 def _anterior_ribs(grid: Grid, across: Field, anatomy: Anatomy) -> Field:
     """Return the front parts: down towards the midline, ending where cartilage begins."""
     spacing = np.float32(anatomy.rib_spacing * 1.08)
-    along = -0.42 * np.clip(across, 0, 1.1) ** 2
+    along = -0.42 * clamp(across, 0, 1.1) ** 2
     from_first = (grid.y - along - np.float32(anatomy.apex + 0.42)) / spacing
     distance = (from_first - np.floor(from_first) - 0.5) * spacing
     counted = (from_first > 0) & (from_first < 7)
-    bone = np.clip((across - 0.42) / 0.25, 0, 1)
+    bone = clamp((across - 0.42) / 0.25, 0, 1)
     return 0.42 * _rib_profile(distance, 0.034) * counted * bone * _cage(across)
 
 
@@ -300,14 +300,15 @@ def _cage(across: Field) -> Field:
 
 def _clavicles(grid: Grid, u: Field, anatomy: Anatomy) -> Field:
     start, end = 0.075, 0.80
-    along = np.clip((u - np.float32(start)) / np.float32(end - start), 0, 1)
+    along = clamp((u - np.float32(start)) / np.float32(end - start), 0, 1)
     wave = 0.028 * np.sin(np.float32(2 * np.pi) * along)
     line = -0.585 - anatomy.clavicle_rise * along + wave
     half = 0.030 + 0.012 * (1 - along) ** 2
     band = inside(half - np.abs(grid.y - line), 0.010)
     rim = np.minimum(np.abs(grid.y - line) / half, 1)
     ends = inside(u - np.float32(start), 0.02) * inside(np.float32(end) - u, 0.03)
-    return 0.135 * band * ends * (0.7 + 0.35 * rim * rim)
+    bone: Field = 0.135 * band * ends * (0.7 + 0.35 * rim * rim)
+    return bone
 
 
 def _spine(grid: Grid, anatomy: Anatomy) -> Field:
@@ -319,13 +320,14 @@ def _spine(grid: Grid, anatomy: Anatomy) -> Field:
     process = np.exp(-((offset / 0.014) ** 2) - ((step - 0.1) / 0.16) ** 2)
     pedicles = np.exp(-(((offset - 0.048) / 0.012) ** 2) - ((step - 0.05) / 0.14) ** 2)
     fade = 1 - 0.35 * inside(grid.y - -0.25, 0.3)
-    return fade * body * (0.055 - 0.045 * disc + 0.03 * process + 0.025 * pedicles)
+    bone: Field = fade * body * (0.055 - 0.045 * disc + 0.03 * process + 0.025 * pedicles)
+    return bone
 
 
 def _scapulae(grid: Grid, u: Field, view: str) -> Field:
     """Return shoulder blades and heads of the upper arms; an AP view does not turn them away."""
     inner = np.float32(0.60 if view == "AP" else 0.72)
-    border = inner + 0.13 * np.clip(grid.y + 0.60, 0, 1)
+    border = inner + 0.13 * clamp(grid.y + 0.60, 0, 1)
     blade = inside(u - border, 0.012) * inside(0.12 - grid.y, 0.05)
     blade = blade * inside(grid.y + 0.74, 0.03) * inside(1.0 - u, 0.02)
     rim = np.exp(-(((u - border - 0.015) / 0.012) ** 2))
@@ -347,36 +349,25 @@ def _airways(grid: Grid) -> Field:
 
 def _vessels(rng: np.random.Generator, anatomy: Anatomy, pose: Pose, size: int) -> Field:
     """Return the lung vessels: trees that grow from the hila and thin towards the wall."""
-    lines: list[Line] = []
-    for side, height in ((-1, -0.07), (1, -0.11)):
-        for angle in (-1.25, -0.8, -0.35, 0.1, 0.5, 0.85, 1.15, 1.4):
-            start = (side * (0.13 + 0.03 * rng.random()), height + 0.11 * math.sin(angle))
-            turn = angle + rng.normal(0, 0.15)
-            lines += _branch(rng, start, turn, side, 0.021 + 0.006 * (turn > 0.3), 5)
-    posed = [
-        Line(*pose.to_image(*line[:2]), *pose.to_image(*line[2:4]), line.width, line.height)
-        for line in lines
-    ]
-    return 1.25 * anatomy.vessel_density * blur(draw_lines(posed, size), 0.006)
-
-
-def _branch(
-    rng: np.random.Generator,
-    start: tuple[float, float],
-    angle: float,
-    side: int,
-    width: float,
-    levels: int,
-) -> list[Line]:
-    """Return a vessel in two bent strokes, and the two that it divides into."""
-    if levels == 0:
-        return []
+    first = np.array([-1.25, -0.8, -0.35, 0.1, 0.5, 0.85, 1.15, 1.4])  # radians below level
+    side = np.repeat([-1.0, 1.0], len(first))
+    angle = np.tile(first, 2)
+    x = side * rng.uniform(0.13, 0.16, len(side))
+    y = np.where(side < 0, -0.07, -0.11) + 0.11 * np.sin(angle)
+    angle = angle + rng.normal(0, 0.15, len(side))
+    width = 0.021 + 0.006 * (angle > 0.3)
     lines = []
-    for _ in range(2):
-        length = (0.030 + 0.011 * levels) * (0.6 + 0.7 * rng.random())
-        end = (start[0] + side * length * math.cos(angle), start[1] + length * math.sin(angle))
-        lines.append(Line(*start, *end, width, 0.22 + 0.155 * levels))
-        start, angle = end, angle + rng.normal(0, 0.16)
-    spread = 0.30 + 0.35 * rng.random()
-    lines += _branch(rng, start, angle + 0.5 * spread, side, width * 0.72, levels - 1)
-    return lines + _branch(rng, start, angle - 0.8 * spread, side, width * 0.60, levels - 1)
+    for level in range(5, 0, -1):
+        for _ in range(2):  # two bent strokes, then each vessel divides
+            length = (0.030 + 0.011 * level) * rng.uniform(0.6, 1.3, len(x))
+            to_x, to_y = x + side * length * np.cos(angle), y + length * np.sin(angle)
+            height = np.full(len(x), 0.22 + 0.155 * level)
+            lines.append(np.column_stack([x, y, to_x, to_y, width, height]))
+            x, y, angle = to_x, to_y, angle + rng.normal(0, 0.16, len(x))
+        spread = rng.uniform(0.30, 0.65, len(x))
+        angle = np.concatenate([angle + 0.5 * spread, angle - 0.8 * spread])
+        width = np.concatenate([0.72 * width, 0.60 * width])
+        x, y, side = (np.tile(values, 2) for values in (x, y, side))
+    drawn = np.concatenate(lines)
+    drawn[:, 0:2], drawn[:, 2:4] = pose.to_image(drawn[:, 0:2]), pose.to_image(drawn[:, 2:4])
+    return 1.25 * anatomy.vessel_density * blur(draw_lines(drawn, size), 0.006)

@@ -11,7 +11,7 @@ from typing import Final
 
 import numpy as np
 
-from workflow_scripts.phantoms.fields import Field, Grid, inside
+from workflow_scripts.phantoms.fields import Field, Grid, clamp, inside
 from workflow_scripts.phantoms.knobs import Knobs
 
 SIDES: Final = (-1, 1)
@@ -115,17 +115,18 @@ def as_portable(anatomy: Anatomy) -> Anatomy:
 def cage_edge(y: Field, anatomy: Anatomy) -> Field:
     """Return the distance of the rib cage's inner wall from the midline at each height."""
     height = np.float32(anatomy.widest - anatomy.apex)
-    up = np.clip((anatomy.widest - y) / height, 0, 1)
-    down = np.clip(y - anatomy.widest, 0, 1)
+    up = clamp((anatomy.widest - y) / height, 0, 1)
+    down = clamp(y - anatomy.widest, 0, 1)
     upper = np.sqrt(1 - up * up * np.sqrt(up))
-    return anatomy.half_width * upper * (1 - 0.18 * down * down)
+    edge: Field = anatomy.half_width * upper * (1 - 0.18 * down * down)
+    return edge
 
 
 def diaphragm(u: Field, anatomy: Anatomy, side: int) -> Field:
     """Return y of the diaphragm at each distance `u` from the midline."""
     top = np.float32(0.50 * anatomy.half_width)
-    lateral = np.clip((u - top) / np.float32(0.5 * anatomy.half_width), 0, 2)
-    medial = np.clip((top - u) / top, 0, 2)
+    lateral = clamp((u - top) / np.float32(0.5 * anatomy.half_width), 0, 2)
+    medial = clamp((top - u) / top, 0, 2)
     fall = anatomy.dome_curve * lateral * lateral
     return np.float32(anatomy.dome_of(side)) + fall + 0.09 * medial * medial
 
@@ -135,6 +136,6 @@ def lung_mask(grid: Grid, edge: Field, anatomy: Anatomy, side: int, softness: fl
     u = grid.x * side
     wall = inside(edge - u, softness)
     # The upper mediastinum is narrow; the hila and the heart lie over the lung.
-    middle = 0.105 + 0.03 * np.clip(grid.y + 0.5, 0, 1)
+    middle = 0.105 + 0.03 * clamp(grid.y + 0.5, 0, 1)
     medial = inside(u - middle, softness)
     return wall * medial * inside(diaphragm(u, anatomy, side) - grid.y, softness * 0.8)

@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from workflow_scripts.phantoms.fields import (
     Field,
-    Line,
     blur,
+    clamp,
     draw_lines,
     ellipse_distance,
     smooth_noise,
@@ -42,9 +42,9 @@ def expose(
     grain = smooth_noise(rng, size, 200) + 0.6 * rng.standard_normal((size, size), dtype=np.float32)
     # Fewer photons arrive behind dense tissue, so it is noisier.
     sigma = np.float32(0.008 * (1 + 1.2 * shift)) * (0.5 + picture)
-    value = np.clip((picture + sigma * grain - low) / (high - low), 0, 1) ** np.float32(gamma)
+    value = clamp((picture + sigma * grain - low) / (high - low), 0, 1) ** np.float32(gamma)
     value = value + 0.16 * (value * value * (3 - 2 * value) - value)
-    levels = np.clip(255 * (0.02 + 0.93 * value), 0, 255)
+    levels = clamp(255 * (0.02 + 0.93 * value), 0, 255)
     film = Image.fromarray(levels.astype(np.uint8))
     _mark(film, rng, view, shows_confounder(rng, is_ill, knobs.confounder_strength), shift)
     return np.asarray(film)
@@ -54,28 +54,29 @@ def _devices(rng: np.random.Generator, size: int, level: float) -> Field:
     """Return leads with electrodes, and tubes; on average `level` of each kind twice."""
     grid = square_grid(size)
     field = np.zeros((size, size), dtype=np.float32)
-    lines: list[Line] = []
+    lines = [np.empty((0, 6))]
     for _ in range(int(rng.poisson(1.2 * level))):
         x, y = rng.uniform(-0.6, 0.6), rng.uniform(-0.55, 0.3)
-        disc = np.clip(ellipse_distance(grid, (x, y), (0.032, 0.032)) * 120, 0, 1)
+        disc = clamp(ellipse_distance(grid, (x, y), (0.032, 0.032)) * 120, 0, 1)
         field = np.maximum(field, 0.75 * disc)
-        lines += _cable(rng, (x, y), (rng.choice([-1.05, 1.05]), y - rng.uniform(0.1, 0.6)), 0.010)
+        end = (float(rng.choice([-1.05, 1.05])), y - rng.uniform(0.1, 0.6))
+        lines.append(_cable(rng, (x, y), end, 0.010))
     for _ in range(int(rng.poisson(0.8 * level))):
         end = (rng.normal(0.03, 0.05), rng.uniform(-0.45, 0.25))
-        lines += _cable(rng, end, (rng.normal(0.0, 0.25), -1.05), 0.018)
-    return np.maximum(field, draw_lines(lines, size))
+        lines.append(_cable(rng, end, (rng.normal(0.0, 0.25), -1.05), 0.018))
+    return np.maximum(field, draw_lines(np.concatenate(lines), size))
 
 
 def _cable(
     rng: np.random.Generator, start: tuple[float, float], end: tuple[float, float], width: float
-) -> list[Line]:
-    """Return a smooth bent line as short strokes."""
+) -> NDArray[np.float64]:
+    """Return a smooth bent line as short strokes, shape (24, 6); see `draw_lines`."""
     share = np.linspace(0, 1, 25)
     bend = rng.normal(0, 0.12, 2)
     x = start[0] + (end[0] - start[0]) * share + bend[0] * np.sin(np.pi * share)
     y = start[1] + (end[1] - start[1]) * share + bend[1] * np.sin(np.pi * share)
-    strokes = zip(x[:-1], y[:-1], x[1:], y[1:], strict=True)
-    return [Line(*map(float, stroke), width, 0.55) for stroke in strokes]
+    look = np.broadcast_to([width, 0.55], (24, 2))
+    return np.column_stack([x[:-1], y[:-1], x[1:], y[1:], look])
 
 
 def _mark(

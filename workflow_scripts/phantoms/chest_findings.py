@@ -18,6 +18,7 @@ from workflow_scripts.phantoms.fields import (
     Field,
     Grid,
     blob,
+    clamp,
     ellipse_distance,
     fractal_noise,
     inside,
@@ -120,7 +121,7 @@ def _effusion(scene: Scene, rng: Rng, strength: float) -> None:
     for side in sides:
         u = scene.grid.x * side
         edge = np.maximum(scene.edge, 0.05)
-        across = np.clip(u / edge, 0, 1.05)
+        across = clamp(u / edge, 0, 1.05)
         level = scene.anatomy.dome_of(side) - rng.uniform(0.02, 0.26)
         climb = np.float32(rng.uniform(0.12, 0.24)) * across**5
         surface = np.float32(level) - climb + 0.03 * (1 - across)
@@ -135,7 +136,7 @@ def _patch(
     """Return a cloud in [0, 1]: `fluff` 0 is even, 1 breaks up into spots."""
     cloud = fractal_noise(rng, scene.grid.size, 11, 3)
     shape = 1.35 * blob(scene.grid, centre, radii) * (1 + np.float32(fluff) * cloud)
-    return np.clip(shape - 0.18, 0, 1)
+    return clamp(shape - 0.18, 0, 1)
 
 
 def _infiltration(scene: Scene, rng: Rng, strength: float) -> None:
@@ -167,7 +168,7 @@ def _round_opacity(scene: Scene, rng: Rng, side: int, radius: float, density: fl
         for wave in (2, 3, 5)
     )
     share = np.hypot(dx, dy) / np.float32(radius) - lobes
-    depth = np.sqrt(np.clip(1 - share * share, 0, 1))
+    depth = np.sqrt(clamp(1 - share * share, 0, 1))
     border = inside((1 - share) * np.float32(radius), scene.softness)
     scene.opacity += np.float32(density) * border * (0.55 + 0.45 * depth)
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating]  # float32 throughout; numpy's types promise less
 
 
 class Grid(NamedTuple):
@@ -31,6 +31,12 @@ def square_grid(size: int) -> Grid:
     """Return the coordinates of an image of `size` by `size` pixels."""
     axis = ((np.arange(size, dtype=np.float32) + 0.5) * (2.0 / size) - 1.0).astype(np.float32)
     return Grid(*np.meshgrid(axis, axis))
+
+
+def clamp(field: Field, low: float, high: float) -> Field:
+    """Return `field` with its values limited to `low` and `high`."""
+    clamped: Field = np.clip(field, low, high)
+    return clamped
 
 
 def inside(distance: Field, softness: float) -> Field:
@@ -108,24 +114,19 @@ def blur(field: Field, width: float) -> Field:
     return blurred
 
 
-class Line(NamedTuple):
-    """A straight stroke from (x0, y0) to (x1, y1) of some width and height."""
+def draw_lines(lines: NDArray[np.float64], size: int) -> Field:
+    """Return a field with straight strokes, drawn one over the other, antialiased.
 
-    x0: float
-    y0: float
-    x1: float
-    y1: float
-    width: float
-    height: float
-
-
-def draw_lines(lines: list[Line], size: int) -> Field:
-    """Return a field with `lines` drawn one over the other, antialiased."""
-    side = 2 * size
-    canvas = Image.new("L", (side, side))
+    Args:
+        lines: shape (N, 6): x and y of one end, of the other, width, height in [0, 1].
+        size: pixels along a side.
+    """
+    canvas = Image.new("L", (2 * size, 2 * size))
     pen = ImageDraw.Draw(canvas)
-    for x0, y0, x1, y1, width, height in lines:
-        ends = [(value + 1) * size for value in (x0, y0, x1, y1)]
-        pen.line(ends, fill=round(255 * min(height, 1.0)), width=max(1, round(width * size)))
+    ends = ((lines[:, :4] + 1) * size).tolist()
+    widths = np.maximum(1, np.rint(lines[:, 4] * size)).astype(int).tolist()
+    levels = np.rint(255 * np.minimum(lines[:, 5], 1)).astype(int).tolist()
+    for end, width, level in zip(ends, widths, levels, strict=True):
+        pen.line(end, fill=level, width=width)
     small = canvas.resize((size, size), Image.Resampling.BOX)
-    return np.asarray(small).astype(np.float32) / 255
+    return np.asarray(small).astype(np.float32) / np.float32(255)
