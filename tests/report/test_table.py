@@ -36,6 +36,7 @@ def test_two_runs_give_equal_bytes(write_predictions: WritePredictions, tmp_path
         assert first
 
 
+@pytest.mark.slow
 def test_processes_change_nothing(
     write_predictions: WritePredictions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
