@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Run a command where only it can see a cluster: own mounts, own network (loopback), own processes.
+# When the command ends, everything it started ends with it.
+set -euo pipefail
+if [[ ${STEADFAST_INSIDE:-} != yes ]]; then
+  [[ $(id -u) == 0 ]] || { echo "needs root, in a container or a virtual machine; found user $(id -un)"; exit 1; }
+  STEADFAST_INSIDE=yes exec unshare --mount --net --pid --fork --kill-child --mount-proc "$0" "$@"
+fi
+ip link set lo up
+ip address add 192.0.2.1/32 dev lo # slurmdbd does not listen where only 127.0.0.1 is configured
+mkdir -p /etc/slurm
+mount -t tmpfs tmpfs /etc/slurm
+status=0
+"$@" || status=$? # not exec: this shell reaps what outlives its parent
+exit $status
