@@ -35,7 +35,6 @@ SlurmdSpoolDir={folder}/spool.%n
 StateSaveLocation={folder}/slurmctld.state
 SlurmdParameters=config_overrides
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -64,7 +63,6 @@ PartitionName=boost_usr_prod Nodes={nodes} MaxTime=24:00:00 MaxNodes=64
 
 SLURMDBD_CONF = """
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
 DbdHost=localhost
 SlurmUser=root
 PidFile={folder}/slurmdbd.pid
@@ -174,15 +172,13 @@ class Cluster:
             f"--{option}={self.folder}/munge.{suffix}"
             for option, suffix in {
                 "key-file": "key",
-                "socket": "socket",
                 "pid-file": "pid",
                 "log-file": "log",
                 "seed-file": "seed",
             }.items()
         ]
         self._spawn("munged", "--foreground", "--force", *places)
-        socket = self.folder / "munge.socket"
-        wait_for(lambda: answers("munge", "-n", "-S", str(socket)), "munged")
+        wait_for(lambda: answers("munge", "-n"), "munged")
 
     def _start_database(self) -> None:
         data = self.folder / "database"

@@ -8,8 +8,10 @@ if [[ ${STEADFAST_INSIDE:-} != yes ]]; then
 fi
 ip link set lo up
 ip address add 192.0.2.1/32 dev lo # slurmdbd does not listen where only 127.0.0.1 is configured
-mkdir -p /etc/slurm
-mount -t tmpfs tmpfs /etc/slurm
+for folder in /etc/slurm /run/munge; do # where SLURM and munge look, whatever we tell them
+  mkdir -p $folder
+  mount -t tmpfs -o mode=755 tmpfs $folder
+done
 status=0
 "$@" || status=$? # not exec: this shell reaps what outlives its parent
 exit $status
