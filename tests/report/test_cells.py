@@ -161,6 +161,17 @@ def test_the_order_of_the_rows_changes_nothing(write_predictions: WritePredictio
     assert repr(cell_values(pair[0], FEW)) == repr(cell_values(pair[1], FEW))
 
 
+def test_seeds_may_hold_their_cases_in_any_order(write_predictions: WritePredictions) -> None:
+    order = np.random.default_rng(1).permutation(200)
+    second = random_cases(1)
+    shuffled = {name: np.asarray(column)[order] for name, column in second.items()}
+    plain, mixed = (
+        read(write_predictions, {"cases": random_cases(0)}, {"cases": cases, "seed": 1})
+        for cases in (second, shuffled)
+    )
+    assert repr(cell_values(plain, FEW)) == repr(cell_values(mixed, FEW))
+
+
 def test_an_undefined_metric_is_nan_without_interval_and_with_its_count(
     write_predictions: WritePredictions,
 ) -> None:

@@ -115,7 +115,10 @@ def test_the_page_shows_values_verdicts_data_and_checkpoints(tmp_path: Path) -> 
 
 
 def test_texts_from_files_cannot_become_markup(tmp_path: Path) -> None:
-    page, _ = make(tmp_path, [value_of(0.7, row="<script>alert(1)</script>")])
+    card = {**CARD, "counts": {"<script>": {"images": 1, "patients": 1}}}
+    certificate = {**CERTIFICATE, "licence": "<script>"}
+    row = "<script>alert(1)</script>"
+    page, _ = make(tmp_path, [value_of(0.7, row=row)], (card,), (certificate,))
     assert "<script" not in page
     assert "&lt;b&gt;NIH&lt;/b&gt;" in page
 

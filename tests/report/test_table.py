@@ -143,6 +143,32 @@ def test_a_number_out_of_range_is_refused(
         main([*arguments([write_predictions()], tmp_path), name, number])
 
 
+def test_what_the_systems_write_is_read(tmp_path: Path) -> None:
+    import pandas as pd
+
+    from workflow_scripts import predictions
+    from workflow_scripts.report.predictions import read_cases
+
+    texts = {"image_id": ["i1", "i0"], "patient_id": ["p1", "p0"], "split": "test"}
+    rows = pd.DataFrame({name: texts.get(name) for name in predictions.CASE_COLUMNS})
+    rows = rows.assign(**texts)
+    words = dict.fromkeys(("row", "column", "data", "checkpoint", "dataset"), "x")
+    metadata = {
+        "system": "s", "table": "t", "protocol": "corrected", "seed": 3, "kind": "episodes",
+        "metric": "accuracy", "classes": ["a", "b"], "options": {}, "diagnostics": {}, **words,
+    }  # fmt: skip
+    scores = np.array([[0.1, 0.9], [0.8, 0.2]])
+    path, truth, episode = tmp_path / "p.parquet", np.array([1, 0]), np.array([0, 4])
+    predictions.write_predictions(path, rows, truth, scores, metadata, episode)
+    (header,) = read_headers([path])
+    cases = read_cases(header)
+    assert (header.table, header.seed, header.cell) == ("t", 3, ("corrected", "x", "x"))
+    assert cases.image_id.tolist() == ["i1", "i0"]
+    np.testing.assert_array_equal(cases.scores, scores)
+    np.testing.assert_array_equal(cases.truth, truth)
+    np.testing.assert_array_equal(cases.episode, episode)
+
+
 def test_no_step_of_the_report_imports_torch_or_pandas() -> None:
     steps = ("table", "ledger", "figures", "check", "summary")
     imports = "; ".join(f"import workflow_scripts.report.{step}" for step in steps)
