@@ -30,6 +30,11 @@ OVERLAYS = " ".join(f"--configfile {file}" for file in CONFIG_FILES[1:])
 PUBLISHED = sorted(map(str, Path("results/published").glob("*.csv")))
 
 
+def grows(first):
+    """A resource that the next attempt asks more of; profiles cap it at their cluster's limit."""
+    return lambda wildcards, attempt: first * attempt
+
+
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),
