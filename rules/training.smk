@@ -23,6 +23,7 @@ rule training_smoke:
         runtime=grows(15),
     params:
         steps=config["training_smoke"]["steps"],
+        check_every=config["training_smoke"]["check_every"],
         seed=config["seed"],
         state="<state>/training/smoke",
         code=code_digest("workflow_scripts.training.smoke"),
@@ -30,5 +31,5 @@ rule training_smoke:
         "python -m workflow_scripts.launch --mpi={resources.mpi:q} --nodes {resources.nodes}"
         " --processes {resources.processes} --gpus {resources.node_gpus} --threads {threads}"
         " --minutes {resources.runtime} -m workflow_scripts.training.smoke"
-        " --seed {params.seed} --steps {params.steps} --state {params.state:q}"
-        " --on-mismatch fresh --out {output.metrics} > {log} 2>&1"
+        " --seed {params.seed} --steps {params.steps} --check-every {params.check_every}"
+        " --state {params.state:q} --on-mismatch fresh --out {output.metrics} > {log} 2>&1"

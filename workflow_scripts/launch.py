@@ -153,7 +153,7 @@ def command_of(options: argparse.Namespace) -> list[str]:
     geometry = Geometry(options.nodes, options.processes, options.gpus, options.threads)
     job = os.environ.get("SLURM_JOB_ID")
     minutes = minutes_for(options.minutes, job)
-    words = [options.module, *options.arguments]
+    words = options.words
     if options.on_node:
         rank = int(os.environ["SLURM_NODEID"])
         return on_one_of(geometry, minutes, words, rank, _first_node(), int(job or 0))
@@ -179,8 +179,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=1, help="cores on each of them")
     parser.add_argument("--minutes", type=float, required=True, help="the job's time limit")
     parser.add_argument("--on-node", action="store_true", help="used by srun, not by hand")
-    parser.add_argument("-m", dest="module", required=True, help="the training's module")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="and its arguments")
+    parser.add_argument(
+        "-m", dest="words", nargs=argparse.REMAINDER, required=True,
+        metavar="MODULE ...", help="the training's module and its arguments; comes last",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     command = command_of(options)
     # Snakemake's SLURM plugin sets OMP_NUM_THREADS to the job's cores; the processes share them.

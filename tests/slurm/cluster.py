@@ -56,7 +56,7 @@ MessageTimeout=30
 SchedulerParameters=bf_interval=2,sched_min_interval=500000
 NodeName={nodes} NodeAddr=127.0.0.1 NodeHostName=localhost Port=[17001-1700{count}] \
 CPUs={cores} CoresPerSocket={cores} ThreadsPerCore=1 RealMemory={memory} Gres=gpu:{gpus}
-PartitionName=lrd_all_serial Nodes={first} Default=YES MaxTime=04:00:00 MaxNodes=1 \
+PartitionName=lrd_all_serial Nodes={serial} Default=YES MaxTime=04:00:00 MaxNodes=1 \
 MaxCPUsPerNode=4 MaxMemPerNode=30800
 PartitionName=boost_usr_prod Nodes={nodes} MaxTime=24:00:00 MaxNodes=64
 """
@@ -143,7 +143,7 @@ class Cluster:
         values = {
             "folder": self.folder,
             "nodes": f"lrdn000[1-{len(NODES)}]",
-            "first": NODES[0],
+            "serial": NODES[-1],
             "count": len(NODES),
             "cores": CORES,
             "memory": MEMORY_MB,

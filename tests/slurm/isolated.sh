@@ -12,6 +12,9 @@ for folder in /etc/slurm /run/munge; do # where SLURM and munge look, whatever w
   mkdir -p $folder
   mount -t tmpfs -o mode=755 tmpfs $folder
 done
+hosts=$(mktemp)
+echo "127.0.0.1 localhost $(hostname) lrdn0001 lrdn0002 lrdn0003" > "$hosts"
+mount --bind "$hosts" /etc/hosts # the nodes of the cluster are this machine
 status=0
 "$@" || status=$? # not exec: this shell reaps what outlives its parent
 exit $status
