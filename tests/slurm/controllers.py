@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -103,9 +102,8 @@ def processes_of(module: str) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         words = name_of(pid).split()
-        with contextlib.suppress(ValueError):
-            if "python" in words[0] and words[words.index("-m") + 1] == module:
-                found.append(pid)
+        if words and "python" in words[0] and ("-m", module) in zip(words, words[1:], strict=False):
+            found.append(pid)
     return found
 
 
