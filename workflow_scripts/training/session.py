@@ -176,7 +176,7 @@ class TrainingSession:
     def save(self) -> None:
         """Save the state after the last whole update; all ranks together."""
         begin = time.monotonic()
-        self.log.settle(self.step, self.epoch, self.last_good)
+        self.log.settle(self.step, self.last_good)
         streams = self.ranks.gather(random_states.capture(self._generators))
         failure: str | None = None
         if self.ranks.is_first:
@@ -248,6 +248,6 @@ class TrainingSession:
         if self.is_finished and self.store.last_good and self.store.last_good.step == self.step:
             return
         self.is_finished = True
-        self.log.settle(self.step, self.epoch, self.last_good)
+        self.log.settle(self.step, self.last_good)
         self.log.write_means(self.step, self.epoch)
         self.save()
