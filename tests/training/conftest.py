@@ -45,6 +45,7 @@ class Trainings:
         number: int = 0,
         world_size: int = 1,
         launched: int | None = None,
+        launcher: Callable[[int, int, int], dict[str, str]] | None = None,
         ranks_hit: Sequence[int] | None = None,
         state: str = "state",
         out: str = "metrics.json",
@@ -62,7 +63,7 @@ class Trainings:
                     *("--state", str(self.folder / state), "--out", str(self.folder / out)),
                     *("--world-size", str(world_size), *arguments),
                 ],
-                "environment": torchrun_environment(rank, launched, port) if launched > 1 else {},
+                "environment": (launcher or torchrun)(rank, launched, port) if launched > 1 else {},
                 "told": str(told),
                 "accident": accident if is_hit else "",
                 "number": number,
@@ -98,7 +99,7 @@ class Trainings:
         return content
 
 
-def torchrun_environment(rank: int, world_size: int, port: int) -> dict[str, str]:
+def torchrun(rank: int, world_size: int, port: int) -> dict[str, str]:
     """Return the variables that torchrun sets for its workers."""
     return {
         "TORCHELASTIC_RUN_ID": "test",
@@ -108,6 +109,22 @@ def torchrun_environment(rank: int, world_size: int, port: int) -> dict[str, str
         "WORLD_SIZE": str(world_size),
         "LOCAL_WORLD_SIZE": str(world_size),
         "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
+
+
+def srun(rank: int, world_size: int, port: int) -> dict[str, str]:
+    """Return the variables that `srun --ntasks-per-node` sets for its tasks, on one node."""
+    return {
+        "SLURM_JOB_ID": str(port),
+        "SLURM_STEP_ID": "0",
+        "SLURM_STEP_NUM_TASKS": str(world_size),
+        "SLURM_NTASKS": str(world_size),
+        "SLURM_NTASKS_PER_NODE": str(world_size),
+        "SLURM_PROCID": str(rank),
+        "SLURM_LOCALID": str(rank),
+        "SLURM_NODEID": "0",
+        "SLURM_NODELIST": "127.0.0.1",
         "MASTER_PORT": str(port),
     }
 
@@ -126,6 +143,11 @@ def trainings_in() -> Callable[[Path], Trainings]:
         ["torch", "torch._dynamo", "lightning.fabric", "workflow_scripts.training.smoke"]
     )
     return lambda folder: Trainings(folder, context)
+
+
+@pytest.fixture
+def slurm_ranks() -> Callable[[int, int, int], dict[str, str]]:
+    return srun
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,6 +61,28 @@ def test_two_ranks_killed_together_resume_bit_equal(trainings: Trainings) -> Non
     assert ended.statuses == [0, 0]
     assert "going on from" in ended.told
     assert trainings.text("b.json") == trainings.text("a.json")
+
+
+def test_slurms_own_ranks_train_as_torchruns_do(
+    trainings: Trainings, slurm_ranks: Callable[[int, int, int], dict[str, str]]
+) -> None:
+    arguments = ("--steps", "10")
+    first = trainings.run(*arguments, world_size=2, out="torchrun.json")
+    assert first.statuses == [0, 0], first.told
+    ended = trainings.run(*arguments, world_size=2, out="srun.json", launcher=slurm_ranks)
+    assert ended.statuses == [0, 0], ended.told
+    assert "world size 2 (slurm)" in ended.told
+    assert trainings.text("srun.json") == trainings.text("torchrun.json")
+
+
+def test_bf16_trains_and_says_so(trainings: Trainings) -> None:
+    assert trainings.run("--steps", "10", out="fp32.json").statuses == [0]
+    ended = trainings.run("--steps", "10", "--precision", "bf16", out="bf16.json")
+    assert ended.statuses == [0], ended.told
+    exact, mixed = trainings.metrics("fp32.json"), trainings.metrics("bf16.json")
+    assert mixed["precision"] == "bf16"
+    assert mixed["test_logits"] != exact["test_logits"]
+    np.testing.assert_allclose(mixed["test_logits"], exact["test_logits"], atol=0.1)
 
 
 def test_sigterm_to_one_rank_saves_and_stops_all(trainings: Trainings) -> None:
