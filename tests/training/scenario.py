@@ -61,6 +61,8 @@ def prepare(accident: str, number: int) -> None:
         state.write_atomic = at_call(
             number, lambda: setattr(torch, "save", half), state.write_atomic
         )
+    elif accident == "killed while writing the outputs":
+        smoke.write_json = at_call(number, die, smoke.write_json)
     elif accident == "SIGTERM":
         smoke.scale_learning_rates = at_call(
             number, lambda: os.kill(os.getpid(), signal.SIGTERM), smoke.scale_learning_rates

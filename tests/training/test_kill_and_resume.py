@@ -168,6 +168,20 @@ def test_a_full_disk_leaves_the_state_before_untouched(trainings: Trainings, who
     assert trainings.text() == whole
 
 
+def test_a_training_that_stopped_early_is_not_trained_further_after_a_kill(
+    trainings: Trainings,
+) -> None:
+    still = ("--steps", "60", "--check-every", "1", "--lr", "0")  # never better than at first
+    killed = trainings.run(*still, accident="killed while writing the outputs", number=1)
+    assert killed.statuses == [-9]
+    assert "stopped early, after step 21 of 60" in killed.told
+    ended = trainings.run(*still)
+    assert ended.statuses == [0], ended.told
+    assert "state-00000021.pt (after step 21)" in ended.told
+    assert trainings.metrics()["history"][-1]["step"] == 21
+    assert trainings.metrics()["best_step"] == 1
+
+
 def test_a_finished_training_leaves_no_state_behind(trainings: Trainings) -> None:
     assert trainings.run("--steps", "3").statuses == [0]
     assert [path.name for path in (trainings.folder / "state").iterdir()] == ["lock"]
