@@ -289,7 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="start of all random streams")
     add("--steps", type=int, default=60, help="updates of the weights")
     add("--global-batch", type=int, default=16, help="cases behind one update")
-    add("--micro-batch", type=int, help="cases of one forward pass; default: as many as fit")
+    add("--micro-batch", type=int, help="cases of one forward pass; default: all of a rank")
     add("--lr", type=float, default=0.05, help="learning rate at the first step")
     add("--dropout", type=float, default=0.1, help="share of features dropped in training")
     add("--check-every", type=int, default=10, help="steps between two validations")
