@@ -37,6 +37,7 @@ from workflow_scripts.ssl_transfer.cases import (
 )
 from workflow_scripts.ssl_transfer.protocols import LINEAR, LinearOptions
 from workflow_scripts.ssl_transfer.regularisation_path import (
+    Coordinates,
     Fit,
     Score,
     best,
@@ -44,7 +45,6 @@ from workflow_scripts.ssl_transfer.regularisation_path import (
     fit,
     logits,
     probe,
-    row_space,
     search,
 )
 from workflow_scripts.ssl_transfer.validation import released_validation, validation_by_patient
@@ -173,27 +173,32 @@ def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -
     with threadpool_limits(limits=threads):
         model = probe(options.tolerance, options.max_iterations)
         score = score_of(cases.card["metric"], options)
-        training, validation = _coordinates(
-            arrays(parts.training), arrays(parts.validation), options.row_space
+        training, validation, scale = _prepared(
+            arrays(parts.training), arrays(parts.validation), options
         )
-        fits = search(model, training, validation, path.tolist(), score)
+        fits = search(model, training, validation, path.tolist(), score, scale)
         chosen = best(fits)
         if options.refit == "cold":
             model = probe(options.tolerance, options.max_iterations)
-        training, test = _coordinates(
-            arrays(both.sort_values(order)), arrays(parts.test), options.row_space
+        training, test, scale = _prepared(
+            arrays(both.sort_values(order)), arrays(parts.test), options
         )
-        converged = fit(model, *training, chosen.c)
+        converged = fit(model, *training, chosen.c * scale**2)
         final = Fit(chosen.c, np.nan, int(model.n_iter_[0]), converged)
         return Result(fits, chosen, final, logits(model, test[0]))
 
 
-def _coordinates(training: Arrays, judged: Arrays, wanted: bool) -> tuple[Arrays, Arrays]:
-    """Return both parts in the row space of the training part, where that is smaller."""
-    basis = row_space(training[0]) if wanted else None
-    if basis is None:
-        return training, judged
-    return (training[0] @ basis, training[1]), (judged[0] @ basis, judged[1])
+def _prepared(
+    training: Arrays, judged: Arrays, options: LinearOptions
+) -> tuple[Arrays, Arrays, float]:
+    """Return both parts in the protocol's coordinates, which the training part defines.
+
+    The last value is what the features were divided by.
+    """
+    if options.coordinates == "features":
+        return training, judged, 1.0
+    to = Coordinates.of(training[0])
+    return (to(training[0]), training[1]), (to(judged[0]), judged[1]), to.scale
 
 
 def score_of(metric: str, options: LinearOptions) -> Score:
