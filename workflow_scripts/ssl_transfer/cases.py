@@ -240,9 +240,10 @@ def _checked_leak(path: Path, split_column: str) -> dict[str, Any]:
 
 def _read_manifest(path: Path, split_column: str) -> pd.DataFrame:
     """Return the manifest, sorted by image; the columns that no protocol needs are left out."""
-    import pandas as pd
+    import pyarrow.parquet as pq
 
-    table = pd.read_parquet(path)
+    # faster to import than pandas.read_parquet
+    table: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
     missing = [name for name in (*CASE_COLUMNS, split_column) if name not in table]
     if missing:
         expected = f"the columns {', '.join(missing)}"
