@@ -19,6 +19,7 @@ from workflow_scripts.datasets.segmentation import Volume
 
 Places = NDArray[np.float64]  # coordinates along one axis, in voxels of the input
 Floats = NDArray[np.float32]
+Spacing = tuple[float, float, float]  # mm along D, H, W
 
 ACDC_SPACING_MM = 1.36719  # in-plane, cooperative training (spec section 2.3)
 PERCENTILES = (2.0, 98.0)  # of the whole volume (spec section 2.3)
@@ -50,13 +51,13 @@ def sample(values: NDArray[Any], places: Places, axis: int, kind: str) -> NDArra
     return mixed * is_inside.reshape(shape).astype(values.dtype)
 
 
-def resample(volume: Volume, places: Mapping[int, Places], spacing_mm: Any) -> Volume:
+def resample(volume: Volume, places: Mapping[int, Places], spacing_mm: Spacing) -> Volume:
     """Sample image (linear) and mask (nearest) at `places`, axis by axis."""
     image, mask = volume.image.astype(np.float32), volume.mask
     for axis, at in places.items():
         image = sample(image, at, axis, "linear")
         mask = sample(mask, at, axis, "nearest")
-    return Volume(image, mask, tuple(spacing_mm))
+    return Volume(image, mask, spacing_mm)
 
 
 def places_from_first(n: int, old_mm: float, new_mm: float) -> Places:
