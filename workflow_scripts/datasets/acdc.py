@@ -105,9 +105,11 @@ def read_info(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     if info["Group"] not in GROUPS:
         expected = f"one of {', '.join(GROUPS)}"
         problems.append(Problem(f"{where} Group", expected, repr(info["Group"]), ADVICE))
-    for key in ("Height", "Weight"):  # not used, but a damaged line shows a damaged file
-        if not re.fullmatch(r"\d+(\.\d*)?", cells.get(key, "")):
-            problems.append(Problem(f"{where} {key}", "a number", repr(cells.get(key)), ADVICE))
+    problems += [  # not used, but a damaged line shows a damaged file
+        Problem(f"{where} {key}", "a number", repr(cells.get(key)), ADVICE)
+        for key in ("Height", "Weight")
+        if not re.fullmatch(r"\d+(\.\d*)?", cells.get(key, ""))
+    ]
     if not problems and (
         info["ED"] == info["ES"] or max(info[f] for f in FRAMES) > info["NbFrame"]
     ):

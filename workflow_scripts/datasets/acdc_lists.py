@@ -51,7 +51,7 @@ def draw_few_shot(setting: float, fold: int) -> tuple[str, ...]:
         raise ValueError(f"no list of {setting} patients, fold {fold}")
     if n_train == len(pool):
         return tuple(pool)
-    order = np.random.RandomState(fold).permutation(len(pool))  # noqa: NPY002 released generator
+    order = np.random.RandomState(fold).permutation(len(pool))  # released generator
     return tuple(pool[i] for i in order[len(pool) - n_train :])
 
 
