@@ -105,6 +105,12 @@ def test_a_released_split_that_leaks_is_written_down(tmp_path: Path) -> None:
     assert released["examples"]["patients"] == ["table:a/p"]
 
 
+def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
+    assert "expected a manifest, found no file" in refusal(tmp_path / "none.parquet")
+    pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "other.parquet")
+    assert "without its metadata" in refusal(tmp_path / "other.parquet")
+
+
 @given(
     st.lists(
         st.tuples(

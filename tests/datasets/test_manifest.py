@@ -15,7 +15,7 @@ from PIL import Image
 
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets import bach, chestx, manifest
-from workflow_scripts.datasets.layout import TRUTH_COLUMNS
+from workflow_scripts.datasets.layout import PHANTOM_MARK, TRUTH_COLUMNS
 from workflow_scripts.problems import InputError
 
 SAMPLE = Path(__file__).resolve().parents[3] / "shared/real/nih_cxr14_sample"
@@ -125,6 +125,28 @@ def test_neither_a_damaged_file_nor_the_label_policy_moves_anybody_else(tmp_path
     every = build(tmp_path, label_policy="fourteen_findings")[0].set_index("image_id")["split"]
     assert (before[after.index] == after).all()
     assert (every[after.index] == after).all()
+
+
+def test_two_data_sets_from_one_folder_share_their_split(tmp_path: Path) -> None:
+    write_chestx(tmp_path)
+    splits = []
+    for name, policy in (("seven", "one_of_seven"), ("fourteen", "fourteen_findings")):
+        options = {"layout": "chestx", "root": "nih", "label_policy": policy}
+        table = manifest.build(name, options, tmp_path, seed=0, jobs=1)[0]
+        splits.append(table.set_index("image_id")["split"])
+    assert (splits[1][splits[0].index] == splits[0]).all()
+
+
+def test_a_phantom_that_was_cut_short_is_never_taken_for_an_archive(tmp_path: Path) -> None:
+    def break_down(row: dict[str, Any]) -> Image.Image:
+        raise RuntimeError(row["image_id"])
+
+    truth = write_chestx(tmp_path / "whole")
+    with pytest.raises(RuntimeError):
+        chestx.write(tmp_path / "cut", truth, break_down, {})
+    assert (tmp_path / "cut" / PHANTOM_MARK).is_file()
+    with pytest.raises(InputError, match="expected the index file"):
+        build(tmp_path / "cut")
 
 
 def test_patients_with_identical_files_are_in_one_split(tmp_path: Path) -> None:

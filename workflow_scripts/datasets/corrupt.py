@@ -171,7 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     layout = layout_named(card["layout"])
     if layout.segmentation is None:
         raise refuse(str(given.card), "a layout with masks", layout.name, "see made_from")
-    settings = read_settings(json.loads(given.options))
+    settings = read_settings(parse_json(given.options))
     tasks = [Task(row, settings, given.seed) for row in test_rows(given.manifest)]
     for corruption in CORRUPTIONS:  # what another choice of draws left
         shutil.rmtree(folder / corruption, ignore_errors=True)

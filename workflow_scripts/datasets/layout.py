@@ -261,7 +261,11 @@ def is_phantom(root: Path) -> bool:
 
 
 def mark_phantom(root: Path, layout: str, truth: pd.DataFrame) -> None:
-    """Put the mark into `root` that makes everything made from it say *phantom*."""
+    """Put the mark into `root` that makes everything made from it say *phantom*.
+
+    A writer calls it first and writes the index last: a phantom that was cut short is never taken
+    for an archive.
+    """
     patients = int(truth["patient_id"].nunique())
     content = {"phantom": True, "layout": layout, "images": len(truth), "patients": patients}
     write_json(root / PHANTOM_MARK, content)

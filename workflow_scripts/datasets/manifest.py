@@ -185,7 +185,8 @@ def sound_split(
     """Return the split of each image of `table`, and where it comes from.
 
     A drawn split covers all patients of the index, so that neither the label policy nor a damaged
-    file moves anybody else; patients who share an identical file are kept together.
+    file moves anybody else, nor does it differ between two data sets made from one folder;
+    patients who share an identical file are kept together.
     """
     if index.split_policy is not None and options.get("split_policy") != "drawn":
         return table["split"], index.split_policy
@@ -202,10 +203,16 @@ def sound_split(
         expected = f"{len(fractions)} patients or more, to draw a split"
         advice = "name the right patient column, or give a split column"
         raise refuse(f"data set {dataset}", expected, f"{patients.nunique()}", advice)
-    drawn = draw_by_patient(patients, fractions, named_rng(seed, "split", dataset))
+    rng = named_rng(seed, "split", folder_name(dataset, options))
+    drawn = draw_by_patient(patients, fractions, rng)
     split = join_identical_files(drawn[table.index], table["patient_id"], table["sha256"])
     shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     return split, f"drawn by patient, {shares}"
+
+
+def folder_name(dataset: str, options: Options) -> str:
+    """Return what names the patients' folder: the option `root`, else the data set's name."""
+    return str(options.get("root") or dataset)
 
 
 def require_both_ends(dataset: str, table: pd.DataFrame) -> None:
@@ -304,7 +311,7 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
 def patient_names(card: dict[str, Any], options: Options) -> str:
     """Return the name space of a manifest's patients."""
     shared = options.get("content") or layout_named(card["layout"]).patients
-    return str(shared or f"{card['layout']}:{options.get('root') or card['dataset']}")
+    return str(shared or f"{card['layout']}:{folder_name(card['dataset'], options)}")
 
 
 def schema_of(table: pd.DataFrame) -> pa.Schema:

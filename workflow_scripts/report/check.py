@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +26,7 @@ from workflow_scripts.report.long_form import csv_text
 
 FOUND, MISSING, REFUSED, PHANTOM = "found", "missing", "refused", "phantom"
 NOTHING = "nothing"
+WIDTH = 100  # columns of the printed table; a common terminal
 START_BYTES = 64  # enough to tell weights from a web page
 NOT_WEIGHTS = {
     b"<": "a web page, such as a login or an error",
@@ -89,13 +89,12 @@ def _read_index_if_there(folder: Path, entry: Json) -> str:
         InputError: the layout is unknown, or the index is not as published.
     """
     from workflow_scripts.datasets.layout import check_options, layout_named
+    from workflow_scripts.datasets.manifest import how_to_get
 
     layout = layout_named(entry["layout"])
     check_options(layout, entry)
     if not folder.is_dir() or not any(folder.iterdir()):
-        own = f"put there: {layout.unpack}"
-        published = f"get the data at {layout.source} ({layout.access}); unpack: {layout.unpack}"
-        return own if layout.write is None else published
+        return how_to_get(layout)
     layout.read(folder, entry)
     return ""
 
@@ -151,25 +150,28 @@ def check_checkpoint(config: Json, name: str) -> Finding:
     return finding(FOUND, f"converted: {content['architecture']}, every key in its place")
 
 
-def printed(findings: Iterable[Finding], width: int) -> str:
+def printed(findings: Iterable[Finding]) -> str:
     """Return the findings as one table, the next step below where there is one."""
     shown = list(findings)
     widths = [max(len(getattr(f, name)) for f in shown) for name in ("kind", "name", "status")]
-    indent = " " * (sum(widths) + 2 * len(widths))
     lines = []
     for finding in shown:
         head = [finding.kind, finding.name, finding.status]
         start = "".join(f"{text:<{w}}  " for text, w in zip(head, widths, strict=True))
-        texts = [f"{finding.where}: {finding.found}"]
-        texts += [f"-> {finding.next_step}"] * (finding.next_step != NOTHING)
-        for i, text in enumerate(texts):
-            lines += textwrap.wrap(
-                text, max(width, len(indent) + 40), initial_indent=indent if i else start,
-                subsequent_indent=indent, break_long_words=False, break_on_hyphens=False,
-            )  # fmt: skip
+        lines += _wrapped(f"{finding.where}: {finding.found}", start)
+        if finding.next_step != NOTHING:
+            lines += _wrapped(finding.next_step, "    next step: ")
     counts = [sum(f.status == s for f in shown) for s in (FOUND, MISSING, REFUSED, PHANTOM)]
     lines += ["", "{} found, {} missing, {} refused, {} phantom".format(*counts)]
     return "\n".join(lines) + "\n"
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    """Return the text in lines that fit, after `start`; addresses and paths stay whole."""
+    return textwrap.wrap(
+        text, WIDTH, initial_indent=start, subsequent_indent="    ",
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -187,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         *(check_checkpoint(config, name) for name in config["checkpoints"]),
     ]
     write_text(options.out, csv_text(COLUMNS, (astuple(finding) for finding in findings)))
-    sys.stdout.write(printed(findings, shutil.get_terminal_size().columns))
+    sys.stdout.write(printed(findings))
 
 
 if __name__ == "__main__":

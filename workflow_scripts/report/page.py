@@ -39,7 +39,7 @@ th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
 th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
   background: var(--page); }
-thead th { vertical-align: bottom; border-bottom: 2px solid var(--line); }
+thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid var(--line); }
 td.text { text-align: left; white-space: normal; min-width: 8rem; }
 tr.chance td { color: var(--soft); font-style: italic; }
 figure { margin: 1rem 0; } figure img { width: 100%; max-width: 60rem; background: #fff;

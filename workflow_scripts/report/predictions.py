@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.predictions import METADATA_KEY
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.report.long_form import PROTOCOLS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-METADATA_KEY = b"steadfast"
 TEXTS = ("system", "table", "row", "column", "protocol", "kind", "metric", "data")
 KINDS = ("episodes", "classification")
 METRICS = ("accuracy", "mean_per_class_accuracy", "auc")
@@ -93,9 +93,10 @@ def _read_header(path: Path) -> Header:
         metadata = pq.read_schema(path).metadata or {}
     except pa.ArrowInvalid as error:
         raise refuse(str(path), "a whole parquet file", str(error), AGAIN) from error
-    if METADATA_KEY not in metadata:
-        raise refuse(str(path), "the metadata key 'steadfast'", "none", AGAIN)
-    content = json.loads(metadata[METADATA_KEY])
+    key = METADATA_KEY.encode()
+    if key not in metadata:
+        raise refuse(str(path), f"the metadata key {METADATA_KEY!r}", "none", AGAIN)
+    content = json.loads(metadata[key])
     problems = _header_problems(path, content)
     if problems:
         raise InputError(problems)

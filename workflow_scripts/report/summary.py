@@ -41,14 +41,14 @@ def text_block(block: Block) -> list[str]:
         entries = [cells_of(block, name)[i] for name in block.rows]
         body = [f"*{text}" if bold else text for text, bold in entries]
         name, _, way = column.rpartition(" ")
-        lines = [name or column, way if name else "", *body, block.chance[i]]
+        lines = [name or column, way if name else "", *body, *[block.chance[i]] * any(block.chance)]
         width = max(map(len, lines)) + 2
         if width > room:
             grids.append([])
             room = WIDTH - first
         room -= width
         grids[-1].append([line.rjust(width) for line in lines])
-    names = ["", "", *block.rows, "chance level"]
+    names = ["", "", *block.rows, *["chance level"] * any(block.chance)]
     text: list[str] = []
     for grid in grids:
         rows = zip(names, *grid, strict=True)

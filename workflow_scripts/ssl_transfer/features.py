@@ -97,6 +97,7 @@ def input_batches(
     is_gpu = how.device != "cpu"
 
     def prepare(start: int) -> Tensor:
+        """Return the batch that begins at row `start`."""
         batch = torch.from_numpy(to_input(images[start : start + how.batch_size]))
         return batch.pin_memory() if is_gpu else batch
 
