@@ -30,7 +30,9 @@ def test_percentile_normalisation_is_the_released_one() -> None:
 def test_in_plane_resampling_is_the_released_one_with_the_slices_kept(case: Any) -> None:
     golden = GOLDEN["resample_in_plane"]
     old, new = case["old_spacing_xyz"], case["new_spacing_xyz"]
-    volume = Volume(np.array(golden["image_DHW"]), np.array(golden["label_DHW"], np.uint8), old[::-1])
+    volume = Volume(
+        np.array(golden["image_DHW"]), np.array(golden["label_DHW"], np.uint8), old[::-1]
+    )
     places = {
         1: volumes.places_from_first(5, old[1], new[1]),
         2: volumes.places_from_first(6, old[0], new[0]),

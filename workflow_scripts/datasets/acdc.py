@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.datasets.acdc_lists import DEFAULT_LISTS, released_lists, standard_split
-from workflow_scripts.datasets.frames import case_folders, complete, make_index
+from workflow_scripts.datasets.frames import case_folders, complete, in_threads, make_index
 from workflow_scripts.datasets.layout import Index, Layout, Options, RenderVolume, mark_phantom
 from workflow_scripts.datasets.nifti import write_nifti
 from workflow_scripts.datasets.segmentation import FRAMES, Segmentation
@@ -133,11 +133,14 @@ def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Option
         }
         text = "".join(f"{key}: {value}\n" for key, value in info.items())
         write_text(root / str(place) / "Info.cfg", text)
-        for row in rows.to_dict("records"):
-            volume = render({str(key): value for key, value in row.items()})
-            image = np.round(volume.image).astype(np.int16)
-            write_nifti(root / row["path"], image, volume.spacing_mm)
-            write_nifti(root / row["mask_path"], LABELS.to_values(volume.mask), volume.spacing_mm)
+
+    def write_one(row: dict[Any, Any]) -> None:
+        volume = render(row)
+        image = np.round(volume.image).astype(np.int16)
+        write_nifti(root / row["path"], image, volume.spacing_mm)
+        write_nifti(root / row["mask_path"], LABELS.to_values(volume.mask), volume.spacing_mm)
+
+    in_threads(write_one, truth.to_dict("records"))
     mark_phantom(root, LAYOUT.name, truth)
 
 

@@ -13,6 +13,7 @@ from workflow_scripts.datasets.frames import (
     LABELS,
     case_folders,
     frame_rows,
+    in_threads,
     make_index,
     write_pair,
 )
@@ -60,8 +61,7 @@ def read(root: Path, options: Options) -> Index:
 
 def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Options) -> None:
     """Write `truth` in this layout."""
-    for row in truth.to_dict("records"):
-        write_pair(root, {str(key): value for key, value in row.items()}, render)
+    in_threads(lambda row: write_pair(root, row, render), truth.to_dict("records"))
     if not is_phantom(root):
         mark_phantom(root, LAYOUT.name, truth)
 

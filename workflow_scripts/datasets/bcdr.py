@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.datasets.contours import contour_points, contour_text
+from workflow_scripts.datasets.frames import in_threads
 from workflow_scripts.datasets.index_csv import ages_years, outside, read_cells, require_columns
 from workflow_scripts.datasets.layout import Index, Layout, Options, RenderVolume, mark_phantom
 from workflow_scripts.datasets.segmentation import Segmentation
@@ -224,10 +225,12 @@ def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Option
         for row in rows.to_dict("records"):
             writer.writerow(_outline(row, codes, folder))
         write_text(root / SUBSETS[str(name)], text.getvalue())
-    for row in truth.drop_duplicates("path").to_dict("records"):
-        pixels = render({str(key): value for key, value in row.items()}).image[0]
-        image = Image.fromarray(np.round(pixels).astype(np.uint8))
-        write_atomic(root / row["path"], lambda partial, image=image: void(image.save(partial)))
+
+    def write_one(row: dict[Any, Any]) -> None:
+        image = Image.fromarray(np.round(render(row).image[0]).astype(np.uint8))
+        write_atomic(root / row["path"], lambda partial: void(image.save(partial)))
+
+    in_threads(write_one, truth.drop_duplicates("path").to_dict("records"))
     mark_phantom(root, LAYOUT.name, truth)
 
 

@@ -6,7 +6,9 @@ pixel spacing prepared already. `content` says whose patients these are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,10 +116,16 @@ def make_index(
 
 def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Options) -> None:
     """Write `truth` in this layout, image float32, mask uint8."""
-    for row in truth.to_dict("records"):
-        write_pair(root, {str(key): value for key, value in row.items()}, render)
+    in_threads(lambda row: write_pair(root, row, render), truth.to_dict("records"))
     if not is_phantom(root):
         mark_phantom(root, LAYOUT.name, truth)
+
+
+def in_threads(work: Callable[[dict[Any, Any]], None], rows: Sequence[dict[Any, Any]]) -> None:
+    """Do `work` for each row, several at a time: compressing leaves other threads running."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        for _ in pool.map(work, rows):
+            pass
 
 
 def write_pair(root: Path, row: dict[str, Any], render: RenderVolume) -> None:

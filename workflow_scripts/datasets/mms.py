@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.datasets.frames import complete
+from workflow_scripts.datasets.frames import complete, in_threads
 from workflow_scripts.datasets.index_csv import (
     ages_years,
     find_index,
@@ -169,7 +169,8 @@ def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Option
     newer = str(options.get("index")) == INDEX_NAMES[1]
     extra = ("Age", "Pathology", "Sex") if newer else ()
     writer.writerow([*(("",) if newer else ()), *COLUMNS, *extra])
-    vendors: list[str] = sorted(truth["vendor"].unique())
+    vendors = [str(name) for name in sorted(truth["vendor"].unique())]
+    cines: list[dict[Any, Any]] = []
     for number, (code, rows) in enumerate(truth.groupby("patient_id", sort=False)):
         frames = {str(row["frame"]): row for row in rows.to_dict("records")}
         one = frames["ED"]
@@ -178,7 +179,8 @@ def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Option
         cells = [code, one["vendor"], letter, one["center"], index["ED"], index["ES"]]
         more = [_age(one["age_years"]), one["group"] or "", one["sex"] or ""]
         writer.writerow([*((number,) if newer else ()), *cells, *(more if newer else ())])
-        _write_cine(root, frames, index, render)
+        cines.append({"frames": frames, "index": index})
+    in_threads(lambda cine: _write_cine(root, cine["frames"], cine["index"], render), cines)
     write_text(root / str(options.get("index") or INDEX_NAMES[0]), text.getvalue())
     mark_phantom(root, LAYOUT.name, truth)
 
@@ -191,10 +193,7 @@ def _write_cine(
     root: Path, frames: dict[str, dict[Any, Any]], index: dict[str, int], render: RenderVolume
 ) -> None:
     """Write the 4D files of one patient."""
-    volumes = {
-        frame: render({str(key): value for key, value in row.items()})
-        for frame, row in frames.items()
-    }
+    volumes = {frame: render(row) for frame, row in frames.items()}
     times = np.arange(max(index.values()) + 1)
     is_es = abs(times - index["ES"]) < abs(times - index["ED"])
     image = np.stack([volumes["ES" if late else "ED"].image for late in is_es])
