@@ -66,12 +66,18 @@ class Task(NamedTuple):
     seed: int
 
 
-def read_settings(options: dict[str, Any]) -> Settings:
-    """Return the settings of a config entry's `corruption`.
+def read_settings(text: str) -> Settings:
+    """Return the settings of a config entry's `corruption`, given as JSON.
 
     Raises:
-        InputError: a key or value that is not known.
+        InputError: no JSON object; a key or value that is not known.
     """
+    try:
+        options = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise refuse("--options", "a JSON object", f"{text[:80]!r} ({error})", "quote it") from None
+    if not isinstance(options, dict):
+        raise refuse("--options", "a JSON object", text[:80], "write {...}")
     problems = [
         Problem(f"option corruption.{key}", f"one of {', '.join(Settings._fields)}", key, "correct")
         for key in options
@@ -171,7 +177,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     layout = layout_named(card["layout"])
     if layout.segmentation is None:
         raise refuse(str(given.card), "a layout with masks", layout.name, "see made_from")
-    settings = read_settings(parse_json(given.options))
+    settings = read_settings(given.options)
     tasks = [Task(row, settings, given.seed) for row in test_rows(given.manifest)]
     for corruption in CORRUPTIONS:  # what another choice of draws left
         shutil.rmtree(folder / corruption, ignore_errors=True)

@@ -82,6 +82,7 @@ COMMON_OPTIONS = {
     "source": "where they come from",
     "citation": "what to cite",
     "metric": "accuracy, mean_per_class_accuracy or dice",
+    "grid": "working grid of a segmentation data set, a name in datasets/volumes.py",
     "phantom": "what the phantom writer needs to know; the readers pass it by",
 }
 METRICS = ("accuracy", "mean_per_class_accuracy", "dice")

@@ -93,7 +93,9 @@ def build(
     if layout.segmentation is not None:
         from workflow_scripts.datasets import volume_manifest
 
-        return volume_manifest.build(dataset, layout, options, root, seed, jobs)
+        return volume_manifest.build(
+            dataset, layout, layout.segmentation, options, root, seed, jobs
+        )
     index = layout.read(root, options)
     rows = index.table
     if layout.has_released_split:

@@ -35,7 +35,13 @@ BOTH = "+"  # `train+val`: a released list has the patient in both
 
 
 def build(
-    dataset: str, layout: Layout, options: Options, root: Path, seed: int, jobs: int
+    dataset: str,
+    layout: Layout,
+    segmentation: Segmentation,
+    options: Options,
+    root: Path,
+    seed: int,
+    jobs: int,
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Return manifest, card and quarantine; see `manifest.build`.
 
@@ -44,8 +50,6 @@ def build(
             leaves nothing to train on or to test with.
     """
     index = layout.read(root, options)
-    segmentation = layout.segmentation
-    assert segmentation is not None  # manifest.build asks for nothing else
     rows = index.table
     kept = rows[rows["dropped"].isna()]
     if kept.empty:
