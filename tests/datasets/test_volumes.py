@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.datasets import volumes
-from workflow_scripts.datasets.corrupt import CROP, corrupt_in_window
-from workflow_scripts.datasets.corruptions import KERNELS, draw, move, rescale_slices
+from workflow_scripts.datasets.corruptions import KERNELS
 from workflow_scripts.datasets.segmentation import Volume
 
 GOLDEN: dict[str, Any] = json.loads(

@@ -137,7 +137,7 @@ def _scaled(stored: NDArray[Any], header: Nifti1Header) -> tuple[NDArray[Any], b
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if not np.isfinite(slope) or slope == 0:
         return stored, False
-    if not np.isfinite(intercept):
+    if not np.isfinite(intercept) or slope < 0:  # a negative slope would invert the picture
         raise VolumeError(f"values scaled by {slope:g}, shifted by {intercept:g}")
     if (slope, intercept) == (1.0, 0.0):
         return stored, False

@@ -29,6 +29,7 @@ MOST_SHIFT = 0.5  # ours: voxel widths by which image and mask grid may disagree
 ONE_SLICE = "one_slice"
 NO_ORIENTATION = "no_orientation"
 SHOWN_VALUES = 5
+FAINTEST, BRIGHTEST = 1e-20, 1e8  # ours: floats read as integers, or the reverse, lie beyond
 
 
 class VolumeVerdict(NamedTuple):
@@ -120,6 +121,9 @@ def read_checked(
         raise VolumeError(f"{int((~np.isfinite(pixels)).sum())} voxels are not finite")
     if pixels.min() == pixels.max():
         raise VolumeError(f"every voxel is {pixels.min():g}")
+    largest = float(np.abs(pixels.astype(np.float64)).max())
+    if not FAINTEST <= largest <= BRIGHTEST:
+        raise VolumeError(f"values up to {largest:.3g}: no scanner stores these")
     classes = _classes(mask, frame, facts)
     flags = [ONE_SLICE] * (len(pixels) == 1) + [NO_ORIENTATION] * (not image.is_oriented)
     return Checked(

@@ -51,14 +51,32 @@ def tile(image: NDArray[np.float32], mask: NDArray[np.uint8], top: float) -> NDA
     return np.concatenate([pixels, marked], axis=1)
 
 
-def row_of(volume: Volume) -> NDArray[np.uint8]:
-    """Return the tiles of one case; a case with fewer slices repeats its last."""
+def tiles_of(volume: Volume) -> list[NDArray[np.uint8]]:
+    """Return up to `N_SLICES` tiles of one case, from its first labelled slice to its last."""
     labelled = np.flatnonzero(volume.mask.any(axis=(1, 2)))
     ends = (labelled[0], labelled[-1]) if len(labelled) else (0, len(volume.mask) - 1)
-    chosen = np.round(np.linspace(*ends, N_SLICES)).astype(int)
+    chosen = np.unique(np.round(np.linspace(*ends, N_SLICES)).astype(int))
     low, top = np.percentile(volume.image, (0.5, 99.5))
-    image = volume.image - low
-    return np.concatenate([tile(image[at], volume.mask[at], top - low) for at in chosen], axis=1)
+    return [tile(volume.image[at] - low, volume.mask[at], float(top - low)) for at in chosen]
+
+
+def sheet_of(store: VolumeStore) -> NDArray[np.uint8]:
+    """Return the sheet, shape (rows TILE, 2 N_SLICES TILE, 3); what is left over stays black."""
+    names = store.index["image_id"].drop_duplicates().tolist()
+    is_flat = (store.index["slice"] == 0).all()
+    n_cases = N_CASES * (N_SLICES if is_flat else 1)
+    chosen = np.unique(np.linspace(0, len(names) - 1, n_cases).round().astype(int))
+    rows: list[list[NDArray[np.uint8]]] = [[]]
+    for at in chosen:
+        for one in tiles_of(store.volume(names[at])):
+            rows[-1].append(one)
+            if len(rows[-1]) == N_SLICES:
+                rows.append([])
+        if not is_flat and rows[-1]:
+            rows.append([])
+    blank = np.zeros((TILE, 2 * TILE, 3), dtype=np.uint8)
+    full = [row + [blank] * (N_SLICES - len(row)) for row in rows if row]
+    return np.concatenate([np.concatenate(row, axis=1) for row in full])
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -72,9 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from PIL import Image
 
     store = VolumeStore(given.images, given.masks, given.index)
-    names = store.index["image_id"].drop_duplicates().tolist()
-    chosen = np.unique(np.linspace(0, len(names) - 1, N_CASES).round().astype(int))
-    sheet = np.concatenate([row_of(store.volume(names[at])) for at in chosen])
+    sheet = sheet_of(store)
     write_atomic(given.out, lambda partial: void(Image.fromarray(sheet).save(partial)))
 
 
