@@ -19,12 +19,17 @@ from workflow_scripts.problems import InputError
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "volumes.json").read_text())
 SPLITS = json.loads(acdc_lists.SOURCE.read_text())
+NOT_IN_FILES = {
+    "acdc": ("vendor",),
+    "frames": ("vendor", "group"),
+    "mms": ("group",),  # only the newer release's CSV has it
+}
 SAME = ["path", "patient_id", "frame", "group", "vendor", "center", "view", "domain", "contour"]
 
 
 @pytest.mark.parametrize("layout", ["acdc", "frames", "mms", "bcdr"])
-@settings(max_examples=5, deadline=None)
-@given(n_patients=st.integers(3, 9), seed=st.integers(0, 99))
+@settings(max_examples=3, deadline=None)
+@given(n_patients=st.integers(5, 8), seed=st.integers(0, 99))
 def test_what_is_written_is_read_back(layout: str, n_patients: int, seed: int) -> None:
     truth = truth_of(layout, n_patients, seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -35,7 +40,7 @@ def test_what_is_written_is_read_back(layout: str, n_patients: int, seed: int) -
     truth, found = (part.set_index("image_id").sort_index() for part in (truth, found))
     assert list(found.index) == list(truth.index)
     for column in set(SAME) & set(truth.columns):
-        if not (layout in ("acdc", "frames") and column in ("vendor", "group", "center")):
+        if column not in NOT_IN_FILES.get(layout, ()):
             pd.testing.assert_series_equal(found[column], truth[column], check_dtype=False)
 
 

@@ -176,6 +176,9 @@ def bcdr_truth(rng: np.random.Generator, n: int, options: Options) -> pd.DataFra
     from workflow_scripts.datasets.bcdr import SUBSETS
 
     subsets = list(options.get("subsets") or SUBSETS)
+    if n < len(subsets):
+        expected, advice = f"{len(subsets)} or more, one a subset", "or name fewer subsets"
+        raise refuse("phantom.patients", expected, str(n), advice)
     rows = []
     for patient in range(1, n + 1):
         subset = subsets[(patient - 1) % len(subsets)]
