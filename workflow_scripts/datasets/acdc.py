@@ -122,7 +122,8 @@ def read_info(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Options) -> None:
     """Write `truth` as the archive: one row a patient and frame, `path` as `read` returns it."""
     for place, rows in truth.groupby(truth["path"].str.rpartition("/")[0]):
-        number = {row.frame: int(row.path[-9:-7]) for row in rows.itertuples()}
+        frames = zip(rows["frame"], rows["path"], strict=True)
+        number = {frame: int(path[-9:-7]) for frame, path in frames}
         info = {
             "ED": number["ED"],
             "ES": number["ES"],

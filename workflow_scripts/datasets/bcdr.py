@@ -19,7 +19,7 @@ from workflow_scripts.datasets.frames import in_threads
 from workflow_scripts.datasets.index_csv import ages_years, outside, read_cells, require_columns
 from workflow_scripts.datasets.layout import Index, Layout, Options, RenderVolume, mark_phantom
 from workflow_scripts.datasets.segmentation import Segmentation
-from workflow_scripts.files import void, write_atomic, write_text
+from workflow_scripts.files import write_atomic, write_text
 from workflow_scripts.problems import InputError, Problem
 
 if TYPE_CHECKING:
@@ -159,17 +159,16 @@ def _wrong_rows(cells: pd.DataFrame, file: str) -> list[Problem]:
     safe = cells["image_filename"].map(_is_safe)
     expected = "patient_{p}/study_{s}/img_....tif of the row's patient and study"
     problems += outside(cells, file, "image_filename", safe, expected, ADVICE)
-    matches = safe.copy()
-    for index in cells.index[safe]:
-        parts = PurePosixPath(cells.at[index, "image_filename"]).parts
-        patient, study = cells.at[index, "patient_id"], cells.at[index, "study_id"]
-        matches[index] = parts[:2] == (f"patient_{patient}", f"study_{study}")
-    problems += outside(cells, file, "image_filename", matches | ~safe, expected, ADVICE)
+    places = "patient_" + cells["patient_id"] + "/study_" + cells["study_id"]
+    folders = cells["image_filename"].str.rpartition("/")[0]
+    problems += outside(
+        cells, file, "image_filename", (folders == places) | ~safe, expected, ADVICE
+    )
     points = r"-?[0-9]{1,5}( +-?[0-9]{1,5}){2,}"
     for column in ("lw_x_points", "lw_y_points"):
         is_list = cells[column].str.fullmatch(points)
         problems += outside(cells, file, column, is_list, "three whole numbers or more", ADVICE)
-    counts = [cells[column].str.split().str.len() for column in ("lw_x_points", "lw_y_points")]
+    counts = [cells[c].map(lambda cell: len(cell.split())) for c in ("lw_x_points", "lw_y_points")]
     expected = "as many y as x points"
     return problems + outside(cells, file, "lw_y_points", counts[0] == counts[1], expected, ADVICE)
 
@@ -228,7 +227,7 @@ def write(root: Path, truth: pd.DataFrame, render: RenderVolume, options: Option
 
     def write_one(row: dict[Any, Any]) -> None:
         image = Image.fromarray(np.round(render(row).image[0]).astype(np.uint8))
-        write_atomic(root / row["path"], lambda partial: void(image.save(partial)))
+        write_atomic(root / row["path"], image.save)
 
     in_threads(write_one, truth.drop_duplicates("path").to_dict("records"))
     mark_phantom(root, LAYOUT.name, truth)

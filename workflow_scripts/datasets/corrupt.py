@@ -114,12 +114,12 @@ def corrupt_in_window(volume: Floats, corruption: str, parameters: Parameters) -
 
 
 def _window_start(n: int) -> int:
-    """Return where the window begins: floor of half the difference, before or inside.
+    """Return where the window begins; an odd pixel more is padded before, and cropped after.
 
     >>> _window_start(195), _window_start(189)
-    (1, -1)
+    (1, -2)
     """
-    return (n - CROP) // 2 if n >= CROP else -((CROP - n) // 2)
+    return (n - CROP) // 2
 
 
 def corrupt_row(

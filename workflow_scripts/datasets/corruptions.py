@@ -179,4 +179,5 @@ def rescale_slices(volume: Floats) -> Floats:
     """
     low = volume.min(axis=(1, 2), keepdims=True)
     high = volume.max(axis=(1, 2), keepdims=True)
-    return (volume - low) / (high - low + 1e-20)
+    scaled: Floats = (volume - low) / (high - low + 1e-20)
+    return scaled

@@ -150,9 +150,9 @@ def _wrong_rows(cells: pd.DataFrame, file: str) -> list[Problem]:
         problems += outside(cells, file, frame, allowed, "a frame number from 0", ADVICE)
     differs = (frames["ED"] != frames["ES"]) | is_open
     problems += outside(cells, file, "ES", differs, "another frame than ED", ADVICE)
-    for column in ("External code", "VendorName", "Centre"):
-        filled = cells[column].str.strip() != ""
-        problems += outside(cells, file, column, filled, f"a {column}", ADVICE)
+    for name in ("External code", "VendorName", "Centre"):
+        filled = cells[name].str.strip() != ""
+        problems += outside(cells, file, name, filled, f"a {name}", ADVICE)
     safe = cells["External code"].str.fullmatch(r"[A-Za-z0-9]+")
     return problems + outside(
         cells, file, "External code", safe, "a code of letters and digits", ADVICE

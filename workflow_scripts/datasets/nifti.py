@@ -85,7 +85,7 @@ def parse_nifti(raw: bytes) -> Nifti:
 
     if len(raw) < HEADER_BYTES:
         raise VolumeError("not a NIfTI-1 file: shorter than its header")
-    header = Nifti1Header(raw[:HEADER_BYTES], check=False)
+    header = Nifti1Header(raw[:HEADER_BYTES], check=False)  # type: ignore[no-untyped-call]
     if int(header["sizeof_hdr"]) != HEADER_BYTES or header["magic"].item() != b"n+1":
         raise VolumeError("not a NIfTI-1 file: wrong header size or magic")
     shape, kind = _shape(header), VOXEL_TYPES.get(int(header["datatype"]))
@@ -155,7 +155,8 @@ def _affine(header: Nifti1Header) -> tuple[NDArray[np.float64], bool]:
         raise VolumeError(f"wrong spacing: in {UNIT_NAMES.get(unit, f'unit {unit}')}, expected mm")
     codes = int(header["sform_code"]), int(header["qform_code"])
     try:
-        affine = np.asarray(header.get_best_affine(), dtype=float)
+        best = header.get_best_affine()  # type: ignore[no-untyped-call]
+        affine = np.array(best, dtype=np.float64)
     except (ValueError, ArithmeticError) as error:
         raise VolumeError(f"wrong orientation: {error}") from None
     if not np.isfinite(affine).all():
@@ -177,7 +178,7 @@ def orientation_of(affine: NDArray[np.float64]) -> str:
     """Return where the file's axes point, such as `LPS`, nearest anatomical directions."""
     from nibabel.orientations import aff2axcodes
 
-    return "".join(str(code) for code in aff2axcodes(affine))
+    return "".join(map(str, aff2axcodes(affine)))  # type: ignore[no-untyped-call]
 
 
 def write_nifti(
@@ -198,7 +199,8 @@ def write_nifti(
 
     if affine is None:
         affine = np.diag([*spacing_mm[::-1], 1.0])
-    image = nibabel.Nifti1Image(np.ascontiguousarray(voxels.T), affine)
+    file: Any = nibabel  # has no complete types
+    image = file.Nifti1Image(np.ascontiguousarray(voxels.T), affine)
     image.header.set_zooms((*spacing_mm[::-1], 1.0)[: voxels.ndim])
     image.header.set_xyzt_units("mm", "sec" if voxels.ndim == 4 else None)
     content = gzip.compress(image.to_bytes(), GZIP_LEVEL, mtime=0)  # equal content, equal bytes

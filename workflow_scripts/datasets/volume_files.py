@@ -82,10 +82,10 @@ def check_row(
         found = read_checked(root, row, facts, modes)
     except VolumeError as error:
         return VolumeVerdict(reason=str(error))
-    shape, spacing = found.volume.mask.shape, found.volume.spacing_mm
-    return VolumeVerdict(
-        found.sha256, found.mask_sha256, *shape, *spacing, found.orientation, found.flags
-    )
+    slices, rows, columns = found.volume.mask.shape
+    spacing = found.volume.spacing_mm
+    size = (slices, rows, columns, *spacing)
+    return VolumeVerdict(found.sha256, found.mask_sha256, *size, found.orientation, found.flags)
 
 
 def read_checked(
@@ -102,10 +102,10 @@ def read_checked(
     Raises:
         VolumeError: the reason for the quarantine.
     """
-    if row["contour"] is not None:
+    if isinstance(row["contour"], str):
         return _read_outlined(root / row["path"], row["contour"], modes)
     image, sha256 = _cached(root / row["path"])
-    if row["mask_path"] is None:
+    if not isinstance(row["mask_path"], str):
         raise VolumeError("no reference mask")
     try:
         mask, mask_sha256 = _cached(root / row["mask_path"])

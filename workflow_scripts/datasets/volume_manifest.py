@@ -141,7 +141,7 @@ def volume_split(
 
 def with_lists(table: pd.DataFrame, lists: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Add a column for each released list: `train`, `val`, `test`, `train+val`, or None."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for name, splits in lists.items():
         places: dict[str, list[str]] = {}
         for split, patients in splits.items():

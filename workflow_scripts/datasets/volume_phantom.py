@@ -47,10 +47,16 @@ def plan_archive(
         raise refuse("option layout", f"a layout with a phantom: {names}", layout, "choose one")
     rng = named_rng(seed, "phantom", dataset, "truth")
     truth = TRUTHS[layout](rng, n_patients, options)
-    draw = draw_lesion if layout == "bcdr" else draw_heart
-    render = functools.partial(draw, knobs=knobs, size=size, seed=seed, dataset=dataset)
-    if layout == "bcdr":  # the outline belongs to the index, so it is drawn first
-        truth["contour"] = [render(row, outline_only=True) for row in truth.to_dict("records")]
+    render: RenderVolume
+    if layout == "bcdr":
+        outlined = functools.partial(
+            draw_lesion, knobs=knobs, size=size, seed=seed, dataset=dataset
+        )
+        # the outline belongs to the index, so it is drawn first
+        truth["contour"] = [outlined(row)[1] for row in truth.to_dict("records")]
+        render = functools.partial(draw_one_slice, draw=outlined)
+    else:
+        render = functools.partial(draw_heart, knobs=knobs, size=size, seed=seed, dataset=dataset)
     return truth, render, knobs, size
 
 
@@ -220,7 +226,7 @@ def _shares(n: int, shares: list[float]) -> list[int]:
     return counts
 
 
-def draw_heart(row: Mapping[str, Any], knobs: Knobs, size: int, seed: int, dataset: str) -> Volume:
+def draw_heart(row: Mapping[Any, Any], knobs: Knobs, size: int, seed: int, dataset: str) -> Volume:
     """Draw one volume; `frames` gets it prepared, as the released code expects it."""
     from workflow_scripts.datasets.volumes import in_plane_137
     from workflow_scripts.phantoms.cardiac import CardiacCase, render_cardiac
@@ -232,20 +238,21 @@ def draw_heart(row: Mapping[str, Any], knobs: Knobs, size: int, seed: int, datas
 
 
 def draw_lesion(
-    row: Mapping[str, Any],
-    knobs: Knobs,
-    size: int,
-    seed: int,
-    dataset: str,
-    outline_only: bool = False,
-) -> Any:  # noqa: ANN401 a Volume, or the outline as text
-    """Draw one mammogram as a volume of one slice, or return its outline."""
+    row: Mapping[Any, Any], knobs: Knobs, size: int, seed: int, dataset: str
+) -> tuple[Volume, str]:
+    """Draw one mammogram as a volume of one slice; return it with its outline as text."""
     from workflow_scripts.datasets.contours import contour_text, fill_contour
     from workflow_scripts.phantoms.mammogram import MammogramCase, render_mammogram
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
     case = MammogramCase(str(row["path"]), row["view"], row["group"] == "Malign")
     pixels, outline = render_mammogram(streams, case, knobs, size)
-    if outline_only:
-        return contour_text(outline)
-    return Volume(pixels[None], fill_contour(outline, *pixels.shape)[None], (float("nan"),) * 3)
+    mask = fill_contour(outline, *pixels.shape)
+    return Volume(pixels[None], mask[None], (float("nan"),) * 3), contour_text(outline)
+
+
+def draw_one_slice(
+    row: Mapping[Any, Any], draw: Callable[[Mapping[Any, Any]], tuple[Volume, str]]
+) -> Volume:
+    """Draw one mammogram without its outline."""
+    return draw(row)[0]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.segmentation import Volume
 from workflow_scripts.datasets.volume_reader import VolumeStore
-from workflow_scripts.files import void, write_atomic
+from workflow_scripts.files import write_atomic
 
 N_CASES = 8  # evenly spaced in the order of the index
 N_SLICES = 4  # from the first labelled slice to the last
@@ -54,8 +54,8 @@ def tile(image: NDArray[np.float32], mask: NDArray[np.uint8], top: float) -> NDA
 def tiles_of(volume: Volume) -> list[NDArray[np.uint8]]:
     """Return up to `N_SLICES` tiles of one case, from its first labelled slice to its last."""
     labelled = np.flatnonzero(volume.mask.any(axis=(1, 2)))
-    ends = (labelled[0], labelled[-1]) if len(labelled) else (0, len(volume.mask) - 1)
-    chosen = np.unique(np.round(np.linspace(*ends, N_SLICES)).astype(int))
+    first, last = (labelled[0], labelled[-1]) if len(labelled) else (0, len(volume.mask) - 1)
+    chosen = np.unique(np.round(np.linspace(first, last, N_SLICES)).astype(int))
     low, top = np.percentile(volume.image, (0.5, 99.5))
     return [tile(volume.image[at] - low, volume.mask[at], float(top - low)) for at in chosen]
 
@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     store = VolumeStore(given.images, given.masks, given.index)
     sheet = sheet_of(store)
-    write_atomic(given.out, lambda partial: void(Image.fromarray(sheet).save(partial)))
+    write_atomic(given.out, lambda partial: Image.fromarray(sheet).save(partial))
 
 
 if __name__ == "__main__":

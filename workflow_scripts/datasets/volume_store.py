@@ -41,8 +41,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NEEDED = ("image_id", "patient_id", "path", "sha256", "mask_path", "mask_sha256", "contour")
-NEEDED += ("frame", "frame_index")
+FILES = ("path", "sha256", "mask_path", "mask_sha256", "contour")
+NEEDED = ("image_id", "patient_id", *FILES, "frame", "frame_index")
 
 
 class Prepared(NamedTuple):
@@ -107,7 +107,8 @@ def fill(
             for number, plane in enumerate(volume.mask):
                 ids = (row["image_id"], row["patient_id"], row["frame"], number, offset)
                 entry = (*ids, *plane.shape, *volume.spacing_mm, int((plane > 0).sum()))
-                for column, value in zip(index, entry, strict=True):
+                columns: list[list[Any]] = list(index)
+                for column, value in zip(columns, entry, strict=True):
                     column.append(value)
                 offset += plane.size
     if changed:

@@ -43,12 +43,16 @@ def sample(values: NDArray[Any], places: Places, axis: int, kind: str) -> NDArra
     shape[axis] = len(places)
     if kind == "nearest":
         nearest = np.minimum(np.floor(inner + 0.5).astype(np.intp), n - 1)  # half goes up
-        return np.take(values, nearest, axis) * is_inside.reshape(shape).astype(values.dtype)
+        picked: NDArray[Any] = np.take(values, nearest, axis)
+        picked *= is_inside.reshape(shape).astype(values.dtype)
+        return picked
     lower = np.floor(inner).astype(np.intp)
     upper = np.minimum(lower + 1, n - 1)
     weight = (inner - lower).reshape(shape).astype(values.dtype)
-    mixed = np.take(values, lower, axis) * (1 - weight) + np.take(values, upper, axis) * weight
-    return mixed * is_inside.reshape(shape).astype(values.dtype)
+    mixed: NDArray[Any] = np.take(values, lower, axis) * (1 - weight)
+    mixed += np.take(values, upper, axis) * weight
+    mixed *= is_inside.reshape(shape).astype(values.dtype)
+    return mixed
 
 
 def resample(volume: Volume, places: Mapping[int, Places], spacing_mm: Spacing) -> Volume:
@@ -65,7 +69,8 @@ def places_from_first(n: int, old_mm: float, new_mm: float) -> Places:
 
     Source: golden `resample_in_plane`; round(n * old / new) places, half to even.
     """
-    return np.arange(int(np.round(n * old_mm / new_mm))) * (new_mm / old_mm)
+    length = int(np.round(n * old_mm / new_mm))
+    return np.arange(length, dtype=np.float64) * (new_mm / old_mm)
 
 
 def places_from_corner(n: int, old_mm: float, new_mm: float) -> Places:
@@ -74,7 +79,7 @@ def places_from_corner(n: int, old_mm: float, new_mm: float) -> Places:
     Source: golden `torchio_0_18_76`.
     """
     length = n if n == 1 else int(np.ceil(n * old_mm / new_mm))
-    return (np.arange(length) + 0.5) * (new_mm / old_mm) - 0.5
+    return (np.arange(length, dtype=np.float64) + 0.5) * (new_mm / old_mm) - 0.5
 
 
 def normalise_percentiles(image: NDArray[Any]) -> Floats:
@@ -83,8 +88,9 @@ def normalise_percentiles(image: NDArray[Any]) -> Floats:
     Source: released code (golden `minmax_2_98`).
     """
     low, high = np.percentile(image.astype(np.float32), PERCENTILES)
-    clipped = np.clip(image.astype(np.float32), low, high)
-    return ((clipped - low) / (1e-10 + high - low)).astype(np.float32)
+    clipped: Floats = np.clip(image.astype(np.float32), low, high)
+    scaled: Floats = ((clipped - low) / (1e-10 + high - low)).astype(np.float32)
+    return scaled
 
 
 def resample_in_plane(volume: Volume, spacing_mm: float = ACDC_SPACING_MM) -> Volume:

@@ -176,7 +176,9 @@ def _around(knots: Field, angle: Field) -> Field:
     lower = np.floor(at).astype(int) % n
     weight = (1 - np.cos(np.float32(np.pi) * (at - np.floor(at)))) / 2
     planes = np.arange(len(knots))[:, None, None]
-    return knots[planes, lower] * (1 - weight) + knots[planes, (lower + 1) % n] * weight
+    after: Field = knots[planes, (lower + 1) % n]
+    between: Field = knots[planes, lower] * (1 - weight) + after * weight
+    return between
 
 
 def _rv(heart: Heart, dx: Field, dy: Field, reach: Field, depth: Field) -> Field:

@@ -197,7 +197,7 @@ def _lesion(
     border = np.interp(angle, np.linspace(0, 2 * np.pi, N_POINTS + 1), knots) * mass.radius
     distance = np.hypot(dx, dy) / border
     soft = (0.20 if case.is_malignant else 0.08) * (1 + 2.5 * knobs.contour_ambiguity)
-    body = inside((1 - distance) / np.float32(soft), 1.0) * (1.15 - 0.25 * distance)
+    body: Field = inside((1 - distance) / np.float32(soft), 1.0) * (1.15 - 0.25 * distance)
     if case.is_malignant:
         lines = []
         for turn in np.linspace(0, 2 * np.pi, 22, endpoint=False) + rng.normal(0, 0.12, 22):
