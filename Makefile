@@ -1,7 +1,7 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slurm check-style bench lock graph clean-demo
+.PHONY: help install demo test test-slurm check-style bench lock graph plans clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
@@ -33,6 +33,10 @@ test-slurm: .venv/ready
 	@command -v slurmctld slurmd slurmdbd munged mariadbd ip > /dev/null || { apt-get update \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
 	tests/slurm/isolated.sh $(BIN)/python -m pytest tests/slurm
+
+# Snapshots that tests compare with: look at what changed before committing it.
+plans: .venv/ready graph
+	$(BIN)/python -m tests.workflow.plans
 
 graph: .venv/ready
 	$(BIN)/python -m workflow_scripts.report.rule_graph all training_smoke --profile profiles/slurm --out docs/dag.svg

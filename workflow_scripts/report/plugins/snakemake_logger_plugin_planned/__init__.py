@@ -25,7 +25,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     )
 
 
-class LogHandler(LogHandlerBase):  # type: ignore[misc]  # the interface package has no types
+class LogHandler(LogHandlerBase):
     """Writes a row for each job that Snakemake announces."""
 
     writes_to_stream = writes_to_file = needs_rulegraph = False
@@ -62,5 +62,5 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # the interface package
             "resources": resources,
             "group": self._group.get(fields["jobid"], ""),
         }
-        with Path(self.settings.file).open("a", encoding="utf-8") as file:
+        with Path(vars(self.settings)["file"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, sort_keys=True, default=str) + "\n")
