@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from workflow_scripts.checkpoints.options import options_of
+from workflow_scripts.datasets.layout import check_options, layout_named
 from workflow_scripts.problems import InputError, Problem
 
 Config = Mapping[str, Any]
@@ -31,7 +34,7 @@ def check_config(config: Config, schema: Config, files: Sequence[Path] = ()) -> 
     """
     problems = list(_schema_problems(config, schema, files))
     if not problems:
-        problems = list(_name_problems(config, files))
+        problems = [*_entry_problems(config, files), *_name_problems(config, files)]
     if problems:
         raise InputError(problems)
 
@@ -71,6 +74,22 @@ def _schema_problems(config: Config, schema: Config, files: Sequence[Path]) -> I
                 found if len(found) <= 80 else found[:77] + "...",
                 "correct this value; its meaning stands on its line in config.yaml",
             )
+
+
+def _entry_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
+    """Ask each data set's layout, and the checkpoints' options, what they think of an entry."""
+    for kind, check in (("datasets", _check_dataset), ("checkpoints", options_of)):
+        for name, entry in config[kind].items():
+            try:
+                check(entry)
+            except InputError as error:
+                where = _where(files, [kind, name])
+                for problem in error.problems:
+                    yield replace(problem, where=f"{where}: {problem.where}")
+
+
+def _check_dataset(entry: Config) -> None:
+    check_options(layout_named(entry["layout"]), entry)
 
 
 def _expected(validator: str, value: object) -> str:

@@ -45,6 +45,17 @@ def test_published_configuration_is_accepted(
             [{"dataset": "shenzen"}],
             ["columns.0.dataset", "did you mean 'shenzhen'"],
         ),
+        (
+            ("datasets", "chestx", "label_polcy"),
+            "x",
+            ["key datasets.chestx", "did you mean 'label_policy'"],
+        ),
+        (("datasets", "bach", "layout"), "bahc", ["key datasets.bach", "did you mean 'bach'"]),
+        (
+            ("checkpoints", "moco-v2", "licnce"),
+            "x",
+            ["key checkpoints.moco-v2", "did you mean 'licence'"],
+        ),
         (("phantoms", "checkpoints"), True, ["pathvars.results", "results/demo"]),
     ],
 )
