@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 POLYNOMIAL = 0x82F63B78  # Castagnoli, bits reversed (RFC 3720)
 MASK_DELTA = 0xA282EAD8  # LevelDB's masking: a stored CRC is not the CRC of data with a CRC in it
-MAX_LANES = 1 << 16
+MAX_LANES = 1 << 12  # more make joining dearer than walking
 LANE_BYTES = 64  # shortest lane worth the joining
 WORD = 0xFFFFFFFF
 
