@@ -28,7 +28,12 @@ rule convert:
         source=lambda w: plan.source_files(w.checkpoint),
     output:
         backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
-        certificate="<results>/checkpoints/{checkpoint}/certificate.json",
+        certificate=report(
+            "<results>/checkpoints/{checkpoint}/certificate.json",
+            caption="../workflow_scripts/report/captions/certificate.rst",
+            category="Checkpoints",
+            labels={"checkpoint": "{checkpoint}", "content": "certificate"},
+        ),
     log:
         "<logs>/convert/{checkpoint}.log",
     benchmark:

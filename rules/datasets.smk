@@ -33,7 +33,12 @@ rule manifest:
         archive=lambda w: plan.archive_files(w.dataset),
     output:
         manifest="<results>/datasets/{dataset}/manifest.parquet",
-        card="<results>/datasets/{dataset}/card.json",
+        card=report(
+            "<results>/datasets/{dataset}/card.json",
+            caption="../workflow_scripts/report/captions/data_card.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "content": "card"},
+        ),
         quarantine="<results>/datasets/{dataset}/quarantine.csv",
     log:
         "<logs>/manifest/{dataset}.log",

@@ -127,8 +127,8 @@ rule summary:
         code=code_digest("workflow_scripts.report.summary"),
     shell:
         "{PYTHON} -m workflow_scripts.report.summary --tables {input.tables}"
-        " --ledger {input.ledger} --cards {input.cards} --certificates {input.certificates}"
-        " --page {output.page} --text {output.text} > {log} 2>&1"
+        " --figures {input.figures} --ledger {input.ledger} --cards {input.cards}"
+        " --certificates {input.certificates} --page {output.page} --text {output.text} > {log} 2>&1"
 
 
 rule report:

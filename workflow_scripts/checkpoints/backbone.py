@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from workflow_scripts.checkpoints.conversion import ConvertedTensors, prove_complete
+from workflow_scripts.checkpoints.source_file import read_safetensors
 from workflow_scripts.problems import refuse
 
 LIBRARIES = ("timm", "torchvision")
@@ -108,7 +109,7 @@ def classifier_prefixes(library: str, architecture: str) -> tuple[str, ...]:
     if library == "torchvision":
         return (f"{classifier_of(network)}.", *AUXILIARY_HEADS.get(architecture, ()))
     description: Any = network.pretrained_cfg
-    names = description["classifier"]  # one name, or one a head
+    names = description.get("classifier") or ()  # one name, or one a head
     names = names if isinstance(names, (tuple, list)) else [names]
     return tuple(f"{name}." for name in names)
 
@@ -133,7 +134,12 @@ def load_backbone(path: Path, library: str, architecture: str) -> nn.Module:
     """Return the feature network with the weights of a `backbone.safetensors`, strictly loaded.
 
     Callers that start from files use `certificate.load_checked`, which proves them first.
+
+    Raises:
+        InputError: if a tensor is missing, extra or misshapen, or the file is damaged.
     """
     network = build_backbone(library, architecture)
-    network.load_state_dict(load_file(path), strict=True)
+    tensors = read_safetensors(path)
+    prove_complete(str(path), ConvertedTensors(tensors, (), ()), network.state_dict())
+    network.load_state_dict(tensors, strict=True)
     return network

@@ -6,6 +6,7 @@ certificate, or whose features differ here, is refused.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -201,9 +202,11 @@ def load_checked(backbone: Path, certificate: Path) -> tuple[nn.Module, dict[str
     network = load_backbone(backbone, content["library"], content["architecture"])
     certified = content["forward"]
     found = forward_value(network, certified["size_px"])
-    gaps = [abs(a - b) for a, b in zip(found["first"], certified["first"], strict=False)]
-    gap = max([abs(found["norm"] - certified["norm"]), *gaps])
-    if found["features"] != certified["features"] or gap > FORWARD_TOLERANCE * certified["norm"]:
+    values, certified_values = ((v["norm"], *v["first"]) for v in (found, certified))
+    gap = math.inf
+    if found["features"] == certified["features"]:
+        gap = max(abs(a - b) for a, b in zip(values, certified_values, strict=True))
+    if gap > FORWARD_TOLERANCE * certified["norm"]:
         raise refuse(
             f"{certificate} key 'forward'",
             f"{certified['features']} features of norm {certified['norm']:.6g}",

@@ -13,9 +13,8 @@ from workflow_scripts.problems import InputError, Problem, refuse
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # spec section 2.6
 IMAGENET_STD = (0.229, 0.224, 0.225)  # spec section 2.6
 UNSTATED = "not stated"
-TEXTS = tuple(
-    ["format", "architecture", "library", "file", "url", "interpolation", "licence", "pretraining"]
-)
+NAMES = ("format", "architecture", "library", "file", "url")
+TEXTS = (*NAMES, "interpolation", "licence", "pretraining")
 ENTRY = "checkpoint entry"
 FIX = "correct this checkpoint's entry in the configuration"
 

@@ -45,7 +45,9 @@ def write_phantom_torch(path: Path, content: Mapping[str, Any], zip_format: bool
     """
 
     def write(partial: Path) -> None:
-        torch.save(dict(content), partial, _use_new_zipfile_serialization=zip_format)
+        """Fill the file beside the final one, so that no unmarked phantom ever has its name."""
+        with partial.open("wb") as handle:  # given a path, torch would write its name inside
+            torch.save(dict(content), handle, _use_new_zipfile_serialization=zip_format)
         if zip_format:
             with zipfile.ZipFile(partial, "a") as archive:
                 archive.comment = PHANTOM_MARK
@@ -125,7 +127,7 @@ def read_torch(path: Path) -> Any:  # noqa: ANN401 (a torch file can hold any ne
             + GET_FILE
             + ", or convert it to a plain state dict on a machine where you trust it",
         ) from error
-    except (RuntimeError, EOFError, ValueError) as error:
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise refuse(str(path), "a whole torch file", first_sentence(error), GET_FILE) from error
 
 

@@ -77,10 +77,10 @@ def read(root: Path, options: Options) -> Index:
 
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive: class folders of TIFF files and the headerless index."""
+    mark_phantom(root, LAYOUT.name, truth)
     write_images(root, truth, render)
     lines = truth["image_id"] + "," + truth["label_text"]
     write_text(root / INDEX_NAME, "\n".join(lines) + "\n")
-    mark_phantom(root, LAYOUT.name, truth)
 
 
 LAYOUT = Layout(

@@ -8,8 +8,9 @@ Two releases of the index exist. `Data_Entry_2017.csv` (the one of the released 
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,12 +89,12 @@ def read(root: Path, options: Options) -> Index:
     problems = repeated(cells, path.name, "Image Index") + _wrong_rows(cells, path.name)
     if problems:
         raise InputError(problems)
-    names = cells["Image Index"]
+    names, places = cells["Image Index"], _places(root)
     patients = cells["Patient ID"].str.zfill(8)
     table = pd.DataFrame(
         {
             "image_id": names,
-            "path": names.map(_places(root)).fillna("images/" + names),
+            "path": [places.get(name, f"images/{name}") for name in names],
             "patient_id": patients,
             "study_id": patients + "_" + cells["Follow-up #"].str.zfill(3),
             "view": text_or_none(cells["View Position"]),
@@ -151,21 +152,13 @@ def _wrong_rows(cells: pd.DataFrame, file: str) -> list[Problem]:
 
 def _places(root: Path) -> dict[str, str]:
     """Return file name -> path for images/ and, as unpacked, images_001/images and so on."""
-    folders = [Path("images"), *(Path(p.name) / "images" for p in sorted(root.glob("images_*")))]
+    unpacked = [f"{folder.name}/images" for folder in sorted(root.glob("images_*"))]
     return {
-        name: (folder / name).as_posix()
-        for folder in reversed(folders)  # images/ has the last word
+        name: f"{folder}/{name}"
+        for folder in (*unpacked, "images")  # images/ has the last word
         if (root / folder).is_dir()
-        for name in _file_names(root / folder)
+        for name in os.listdir(root / folder)
     }
-
-
-def _file_names(folder: Path) -> Iterator[str]:
-    """Yield the names of what lies in `folder`."""
-    import os
-
-    with os.scandir(folder) as entries:
-        yield from (entry.name for entry in entries)
 
 
 def _official_split(
@@ -207,11 +200,15 @@ def _labels(texts: pd.Series, policy: str) -> tuple[pd.DataFrame, tuple[str, ...
 
     `one_of_seven` keeps the rows whose whole text is one of the seven (golden `chestx_filter`).
     """
+    import numpy as np
     import pandas as pd
 
     if policy == "fourteen_findings":
-        found = {f"label_{finding}": _has(texts, finding) for finding in FOURTEEN}
-        return pd.DataFrame({**found, "dropped": None}, index=texts.index), FOURTEEN, ()
+        which, distinct = pd.factorize(texts)
+        found = np.array([[f in text.split("|") for f in FOURTEEN] for text in distinct], float)
+        columns = [f"label_{finding}" for finding in FOURTEEN]
+        frame = pd.DataFrame(found[which], columns=columns, index=texts.index)
+        return frame.assign(dropped=None), FOURTEEN, ()
     codes = texts.map({finding: code for code, finding in enumerate(SEVEN)})
     dropped = codes.isna().map({True: ONLY_ONE_OF_SEVEN, False: None}).astype(object)
     label = codes.astype("Int64")
@@ -219,44 +216,41 @@ def _labels(texts: pd.Series, policy: str) -> tuple[pd.DataFrame, tuple[str, ...
     return frame, SEVEN, (ONLY_ONE_OF_SEVEN,)
 
 
-def _has(texts: pd.Series, finding: str) -> pd.Series:
-    """Return 1.0 where `finding` is among the findings of a row, else 0.0."""
-    answers = {text: float(finding in text.split("|")) for text in texts.unique()}
-    return texts.map(answers).astype(float)
-
-
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive; `options["index"]` chooses the release (default: 2017)."""
     release = str(options.get("index") or INDEX_2017)
+    mark_phantom(root, LAYOUT.name, truth)
     write_images(root, truth, render)
     old = release == INDEX_2017
     rows = [_csv_row(row, old) for row in truth.to_dict("records")]
     header = HEADER + "," if old else HEADER
     write_text(root / release, "\n".join([header, *rows]) + "\n")
     if truth["split"].notna().all():
-        in_train = truth["split"] == "train"
+        in_train = truth["split"] != "test"  # the list is that of training and validation
         for name, chosen in ((TRAIN_LIST, in_train), (TEST_LIST, ~in_train)):
             write_text(root / name, "\n".join(truth["image_id"][chosen]) + "\n")
-    mark_phantom(root, LAYOUT.name, truth)
 
 
 def _csv_row(row: Mapping[Hashable, object], old: bool) -> str:
     """Return the line of one image in the 2017 release (`old`) or that of 2020."""
     patient, visit = str(row["study_id"]).rsplit("_", 1)
     age = _age_text(float(str(row["age_years"])), old)
+    sex, view = row["sex"] or "", row["view"] or ""
     if not old:
         patient, visit = str(int(patient)), str(int(visit))
 
-    cells = (row["image_id"], row["label_text"], visit, patient, age, row["sex"], row["view"])
+    cells = (row["image_id"], row["label_text"], visit, patient, age, sex, view)
     return ",".join([*map(str, cells), SIZE_AND_SPACING])
 
 
 def _age_text(years: float, old: bool) -> str:
-    """Return an age as the release writes it: `058Y`, `006M`, or 58.
+    """Return an age as the release writes it: `058Y`, `006M`, or 58; nothing for NaN.
 
     Raises:
         ValueError: the release has no way to write this age.
     """
+    if years != years:
+        return ""
     if years == int(years):
         return f"{int(years):03}Y" if old else str(int(years))
     months = years * 12

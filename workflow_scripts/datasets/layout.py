@@ -28,8 +28,8 @@ path        `images/00000001_...`  `ChinaSet_AllFiles/CXR_png`  `ICIAR2018_BACH_
             /00000001_000.png`
 patient_id  `00000001`             the image_id                 the image_id
 study_id    `00000001_000`         the image_id                 the image_id
-view        `PA` or `AP`           None                         None
-sex         `F` or `M`             `F`, `M` or None             None
+view        `PA`, `AP` or None     None                         None
+sex         `F`, `M` or None       `F`, `M` or None             None
 age_years   whole years, or n/12   whole years or NaN           NaN
             below two years
 label_text  `Effusion|Mass`,       `normal`, or free text       `Normal`, `Benign`, `InSitu`
@@ -251,7 +251,11 @@ def is_phantom(root: Path) -> bool:
 
 
 def mark_phantom(root: Path, layout: str, truth: pd.DataFrame) -> None:
-    """Put the mark into `root` that makes everything made from it say *phantom*."""
+    """Put the mark into `root` that makes everything made from it say *phantom*.
+
+    A writer calls it first and writes the index last: a phantom that was cut short is never taken
+    for an archive.
+    """
     patients = int(truth["patient_id"].nunique())
     content = {"phantom": True, "layout": layout, "images": len(truth), "patients": patients}
     write_json(root / PHANTOM_MARK, content)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import sha256_of, write_json
-from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.problems import InputError, Problem, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +66,14 @@ def read_part(path: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Return a manifest's ids and splits, with patients in their name space, and its metadata."""
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise refuse(str(path), "a manifest", "no file", "make it with datasets.manifest")
     schema = pq.read_schema(path)
-    about: dict[str, Any] = json.loads(schema.metadata[b"steadfast"])
+    note = (schema.metadata or {}).get(b"steadfast")
+    if note is None:
+        found = "a Parquet file without its metadata"
+        raise refuse(str(path), "a manifest", found, "make it with datasets.manifest")
+    about: dict[str, Any] = json.loads(note)
     wanted = ["image_id", "patient_id", "sha256", *COLUMNS]
     rows = pq.read_table(path, columns=[name for name in wanted if name in schema.names])
     images = rows.to_pandas()
@@ -110,7 +116,7 @@ def leak_problems(images: pd.DataFrame, manifests: Sequence[Path]) -> list[Probl
     where = ", ".join(str(path) for path in manifests)
     advice = {
         "patient": "correct the split column, or leave it out to have one drawn by patient",
-        "sha256": "remove one of the files from the index, or have the split drawn by patient",
+        "sha256": "remove one of the files from the index, or set split_policy: drawn",
     }
     problems = []
     for key, next_step in advice.items():

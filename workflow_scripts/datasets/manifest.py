@@ -30,7 +30,7 @@ from workflow_scripts.datasets.splits import (
     released_split,
 )
 from workflow_scripts.files import void, write_atomic, write_json
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 TEXTS = ("image_id", "path", "sha256", "patient_id", "study_id", "view", "domain", "split")
 ATTRIBUTES = ("sex", "age_years", "race")
+NEED = dict.fromkeys(("train", "test"), "see card and quarantine, or give another split")
 CHUNK = 256  # files a worker process checks at a time
 MOST_MISSING = 0.5  # ours: beyond it the archive is taken for not unpacked
 EXAMPLES = 5  # identical files shown in the card
@@ -103,6 +104,7 @@ def build(
         raise refuse(f"data set {dataset}", "one usable image", "none", advice)
     split, split_policy = sound_split(index, table, options, dataset, seed)
     table = order_columns(table.assign(split=split), index.classes)
+    require_both_ends(dataset, table)
     card = {
         **facts(dataset, layout, options),
         "classes": list(index.classes),
@@ -179,7 +181,8 @@ def sound_split(
     """Return the split of each image of `table`, and where it comes from.
 
     A drawn split covers all patients of the index, so that neither the label policy nor a damaged
-    file moves anybody else; patients who share an identical file are kept together.
+    file moves anybody else, nor does it differ between two data sets made from one folder;
+    patients who share an identical file are kept together.
     """
     if index.split_policy is not None and options.get("split_policy") != "drawn":
         return table["split"], index.split_policy
@@ -196,10 +199,27 @@ def sound_split(
         expected = f"{len(fractions)} patients or more, to draw a split"
         advice = "name the right patient column, or give a split column"
         raise refuse(f"data set {dataset}", expected, f"{patients.nunique()}", advice)
-    drawn = draw_by_patient(patients, fractions, named_rng(seed, "split", dataset))
+    rng = named_rng(seed, "split", folder_name(dataset, options))
+    drawn = draw_by_patient(patients, fractions, rng)
     split = join_identical_files(drawn[table.index], table["patient_id"], table["sha256"])
     shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     return split, f"drawn by patient, {shares}"
+
+
+def folder_name(dataset: str, options: Options) -> str:
+    """Return what names the patients' folder: the option `root`, else the data set's name."""
+    return str(options.get("root") or dataset)
+
+
+def require_both_ends(dataset: str, table: pd.DataFrame) -> None:
+    """Refuse a manifest with nothing to train on, or nothing to test with."""
+    problems = [
+        Problem(f"data set {dataset}", f"images in split {split}", "none", advice)
+        for split, advice in NEED.items()
+        if not (table["split"] == split).any()
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def order_columns(table: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
@@ -276,7 +296,7 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
     content = pa.Table.from_pandas(table, schema=schema_of(table), preserve_index=False)
     about = {
         "dataset": card["dataset"],
-        "patients": f"{card['layout']}:{options.get('root') or card['dataset']}",
+        "patients": f"{card['layout']}:{folder_name(card['dataset'], options)}",
         "patients_known": card["patients_known"],
         "phantom": card["phantom"],
     }

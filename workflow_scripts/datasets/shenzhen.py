@@ -98,16 +98,16 @@ ATTRIBUTES = {"age": "age_years", "sex": "sex"}
 
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive; `options["index"]` chooses the index's name."""
+    mark_phantom(root, LAYOUT.name, truth)
     write_images(root, truth, render)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(HEADER)
     for row in truth.to_dict("records"):
         sex = SEX_WORDS.get(row["sex"], "")
-        age = "" if row["age_years"] != row["age_years"] else str(int(row["age_years"]))
+        age = "" if row["age_years"] != row["age_years"] else f"{row['age_years']:g}"
         writer.writerow([row["image_id"], sex, age, row["label_text"]])
     write_text(root / str(options.get("index") or INDEX_NAMES[0]), text.getvalue())
-    mark_phantom(root, LAYOUT.name, truth)
 
 
 LAYOUT = Layout(

@@ -26,7 +26,7 @@ def released_split(n: int) -> pd.DataFrame:
     Source: the released data sets; golden `dataset_split`.
 
     >>> released_split(10)["order_released"].tolist()
-    [3, 1, 5, 9, 8, 2, 7, 4, 0, 6]
+    [3, 1, 5, 8, 7, 2, 9, 4, 0, 6]
     """
     import pandas as pd
 

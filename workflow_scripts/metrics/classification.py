@@ -111,6 +111,8 @@ def binary_roc_auc(positive: ArrayLike, score: ArrayLike) -> Metric:
     """
     positive = np.asarray(positive).astype(bool)
     score = np.asarray(score, dtype=np.float64)
+    if np.isnan(score).any():
+        raise ValueError("a score is NaN, so its rank is undefined")
     n_positive = int(positive.sum())
     n_pairs = n_positive * (len(positive) - n_positive)
     if n_pairs == 0:
@@ -132,8 +134,6 @@ def class_margins(scores: ArrayLike) -> Floats:
         shape (N, 1) for two classes, else (N, C).
     """
     scores = np.asarray(scores, dtype=np.float64)
-    if np.isnan(scores).any():
-        raise ValueError("a score is NaN, so its rank is undefined")
     if scores.ndim != 2 or scores.shape[1] < 2:
         raise ValueError(f"scores must have the shape (N, C) with C >= 2, not {scores.shape}")
     if scores.shape[1] == 2:

@@ -115,12 +115,15 @@ def make_ledger(
     )
 
 
-def count_cells(entries: Iterable[Entry]) -> dict[str, Counter[str]]:
-    """Return for each table how many printed numbers have which verdict, the strongest of each."""
+def count_cells(judged: Iterable[tuple[Key, str]]) -> dict[str, Counter[str]]:
+    """Return for each table how many printed numbers have which verdict.
+
+    Args:
+        judged: what each printed number is, and a verdict on it; the strongest of several counts.
+    """
     strongest: dict[Key, str] = {}
-    for entry in entries:
-        key = entry.published.key
-        strongest[key] = min(strongest.get(key, NOT_RUN), entry.verdict, key=VERDICTS.index)
+    for key, verdict in judged:
+        strongest[key] = min(strongest.get(key, NOT_RUN), verdict, key=VERDICTS.index)
     counts: dict[str, Counter[str]] = {}
     for (_, table, *_), verdict in strongest.items():
         counts.setdefault(table, Counter())[verdict] += 1
@@ -172,7 +175,7 @@ def ledger_markdown(entries: Sequence[Entry], n_unmatched: int) -> str:
     if any(entry.ours and entry.ours.is_phantom for entry in entries):
         lines += [f"**{PHANTOM_WARNING}**", ""]
     lines += [
-        *summary_lines(count_cells(entries)), "",
+        *summary_lines(count_cells((e.published.key, e.verdict) for e in entries)), "",
         "Each printed number counts once, with its strongest verdict. "
         f"{n_unmatched} values of ours have no printed counterpart and are left out.", "",
     ]  # fmt: skip

@@ -14,6 +14,7 @@ from workflow_scripts.problems import InputError, Problem, refuse
 
 PHANTOM = "phantom"  # the word in column `data` of everything made from synthetic patients
 CHANCE = "chance"  # the metric that holds the chance level of a cell (docs/reference/tables.md)
+PROTOCOLS = ("paper", "released", "corrected")
 RELEASED = "released"  # the protocol that the printed numbers came from
 DECIMALS = 6  # of stored fractions; one of 100,000 cases moves the fifth
 NEXT_STEP = "make the table again with workflow_scripts.report.table"
@@ -30,7 +31,7 @@ class Value:
         n: cases (or episodes) behind it.
         seeds: number of seeds it is the mean of.
         data: `phantom`, or the data set.
-        protocol: `released` or `corrected`.
+        protocol: one of PROTOCOLS.
         interval: kind of the interval: `episodes`, `patient bootstrap` or `none`.
         seed_std: standard deviation over the seeds (ddof 1), fraction; NaN for one seed.
     """
@@ -156,6 +157,9 @@ def read_values(path: Path) -> tuple[Value, ...]:
             for name in FRACTIONS
             if not (math.isnan(x := getattr(value, name)) or 0 <= x <= 1)
         ]
+        if value.protocol not in PROTOCOLS:
+            expected = " or ".join(PROTOCOLS)
+            problems.append(Problem(f"{where} protocol", expected, value.protocol, NEXT_STEP))
         key = (value.system, value.table, *value.cell, value.metric)
         if key in seen:
             problems.append(Problem(where, "each value once", " / ".join(key), NEXT_STEP))

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.predictions import METADATA_KEY
 from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.report.long_form import PROTOCOLS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-METADATA_KEY = b"steadfast"
 TEXTS = ("system", "table", "row", "column", "protocol", "kind", "metric", "data")
 KINDS = ("episodes", "classification")
 METRICS = ("accuracy", "mean_per_class_accuracy", "auc")
@@ -50,8 +51,7 @@ class Cases:
 
     Attributes:
         truth: class index, shape (N,), int64.
-        scores: one column a class, larger is likelier, shape (N, C), float64; minus infinity for
-            a class that cannot be predicted, else finite.
+        scores: one column a class, larger is likelier, shape (N, C), float64, finite.
         image_id: shape (N,), text.
         patient_id: shape (N,), text.
         episode: episode of each case, shape (N,), int64; None for `classification`.
@@ -93,9 +93,10 @@ def _read_header(path: Path) -> Header:
         metadata = pq.read_schema(path).metadata or {}
     except pa.ArrowInvalid as error:
         raise refuse(str(path), "a whole parquet file", str(error), AGAIN) from error
-    if METADATA_KEY not in metadata:
-        raise refuse(str(path), "the metadata key 'steadfast'", "none", AGAIN)
-    content = json.loads(metadata[METADATA_KEY])
+    key = METADATA_KEY.encode()
+    if key not in metadata:
+        raise refuse(str(path), f"the metadata key {METADATA_KEY!r}", "none", AGAIN)
+    content = json.loads(metadata[key])
     problems = _header_problems(path, content)
     if problems:
         raise InputError(problems)
@@ -112,7 +113,7 @@ def _header_problems(path: Path, content: Mapping[str, Any]) -> list[Problem]:
     if type(content.get("seed")) is not int:
         found = repr(content.get("seed"))
         problems.append(Problem(f"{path} key 'seed'", "an integer", found, AGAIN))
-    for name, known in (("kind", KINDS), ("metric", METRICS)):
+    for name, known in (("kind", KINDS), ("metric", METRICS), ("protocol", PROTOCOLS)):
         if isinstance(content.get(name), str) and content[name] not in known:
             problems.append(
                 Problem(f"{path} key {name!r}", " or ".join(known), content[name], AGAIN)
@@ -125,7 +126,7 @@ def read_cases(header: Header) -> Cases:
 
     Raises:
         InputError: a column is missing, the file has no case, a truth or an id is unknown, a
-            score is undefined, or `classification` has one image twice.
+            score is not finite, or `classification` has one image twice.
     """
     import pyarrow.parquet as pq
 
@@ -177,17 +178,16 @@ def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
 
 
 def _check_numbers(header: Header, cases: Cases) -> None:
-    """Raise if a truth names no class, a score is no number or an image is classified twice."""
+    """Raise if a truth names no class, a score is not finite or an image is classified twice."""
     problems = []
     n_classes = cases.scores.shape[1]
     for row in np.flatnonzero((cases.truth < 0) | (cases.truth >= n_classes)):
         expected = f"a class of 0 to {n_classes - 1}"
         found = str(cases.truth[row])
         problems.append(Problem(f"{header.path} row {row} truth", expected, found, AGAIN))
-    usable = (cases.scores < np.inf).all(axis=1) & (cases.scores > -np.inf).any(axis=1)
-    for row in np.flatnonzero(~usable):  # NaN compares false
+    for row in np.flatnonzero(~np.isfinite(cases.scores).all(axis=1)):
         found = str(cases.scores[row].tolist())
-        problems.append(Problem(f"{header.path} row {row} scores", "numbers", found, AGAIN))
+        problems.append(Problem(f"{header.path} row {row} scores", "finite numbers", found, AGAIN))
     if cases.episode is None:
         names, counts = np.unique(cases.image_id, return_counts=True)
         for name, count in zip(names[counts > 1], counts[counts > 1], strict=True):

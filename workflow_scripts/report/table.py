@@ -30,6 +30,7 @@ from workflow_scripts.report.rendering import blocks, latex, markdown
 
 log = logging.getLogger(__name__)
 N_RESAMPLES = 1000  # ours: the percentile of a bound then wavers by about 0.7 %
+POOL_BYTES = 16 << 20  # ours: with smaller predictions the processes' start-up costs more
 Cell = tuple[Header, ...]  # one header a seed
 
 
@@ -85,9 +86,10 @@ def _disagreements(headers: Sequence[Header]) -> list[Problem]:
 
 
 def make_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tuple[Value, ...]:
-    """Return the values of all cells in their order, worked out by `jobs` processes."""
+    """Return the values of all cells in their order, worked out by up to `jobs` processes."""
     work = partial(cell_values, resampling=resampling)
-    if jobs == 1 or len(cells) == 1:
+    n_bytes = sum(header.path.stat().st_size for cell in cells for header in cell)
+    if jobs == 1 or len(cells) == 1 or n_bytes < POOL_BYTES:
         return tuple(value for cell in cells for value in work(cell))
     # spawn: a forked child may inherit a lock that one of pyarrow's threads holds
     with ProcessPoolExecutor(min(jobs, len(cells)), get_context("spawn")) as pool:

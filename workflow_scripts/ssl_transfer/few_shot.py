@@ -102,11 +102,10 @@ def episode_pool(cases: Cases, options: FewShotOptions) -> pd.DataFrame:
     went through the sub_meta file; the cap counts quarantined images too, so none moves up that
     the released code never showed. The corrected pool is every image, by `image_id`.
     """
-    table = cases.table
+    table = cases.table[cases.table["part"].isin(options.pool_parts)]
     if options.architecture_stream:
-        table = table[table["part"].isin(["train", "test"])]
-        table = table.assign(is_test=table["part"] == "test")
-        table = table.sort_values(["is_test", RELEASED_ORDER])
+        table = table.assign(place=table["part"].map(options.pool_parts.index))
+        table = table.sort_values(["place", RELEASED_ORDER])
         if options.max_pool is not None and cases.card["geometry_released"] == CAPPED_GEOMETRY:
             table = table.iloc[: options.max_pool]
     return table[table["feature_row"] >= 0].reset_index(drop=True)

@@ -38,7 +38,10 @@ def read(path: Path, architecture: str) -> ConvertedTensors:
 
 
 def write_phantom(path: Path, architecture: str, seed: int) -> None:
-    """Write a state dict as published, DenseNets in the style of 2017."""
+    """Write a state dict as published, DenseNets in the style of 2017.
+
+    Torch's old format holds memory addresses, so DenseNet files with equal tensors differ in bytes.
+    """
     tensors = phantom_tensors(LIBRARY, architecture, seed)
     is_old = architecture.startswith("densenet")
     if is_old:

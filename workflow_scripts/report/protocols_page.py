@@ -1,0 +1,72 @@
+"""Step: write the reference page of the protocols' differences from the code's option lists."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from workflow_scripts.command_line import run
+from workflow_scripts.files import write_text
+from workflow_scripts.ssl_transfer import protocols
+
+HEAD = """\
+# Protocols: what the released code did, and what is sound
+
+Made by `python -m workflow_scripts.report.protocols_page` from the option lists in the code; do
+not edit it by hand. `released` is what the printed numbers came from and is what the ledger
+compares; `corrected` is what a user should believe. The rows in bold differ.
+"""
+SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
+    ("SSL transfer: few-shot", protocols.FEW_SHOT),
+    ("SSL transfer: linear", protocols.LINEAR),
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="the page to write (.md)")
+    write_text(parser.parse_args(arguments).out, page())
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    return "\n".join([HEAD, *(section(title, bundles) for title, bundles in SECTIONS)])
+
+
+def section(title: str, bundles: Mapping[Any, Any]) -> str:
+    """Return the table of one step.
+
+    Args:
+        title: of the section.
+        bundles: the options of `released` and `corrected`, two instances of one dataclass whose
+            fields carry `why` and `source`.
+    """
+    released, corrected = bundles["released"], bundles["corrected"]
+    lines = [f"## {title}", "", "| option | released | corrected | why | source |"]
+    lines.append("|---|---|---|---|---|")
+    for one in fields(released):
+        old, new = getattr(released, one.name), getattr(corrected, one.name)
+        name = f"`{one.name}`" if old == new else f"**`{one.name}`**"
+        cells = (name, _shown(old), _shown(new), one.metadata["why"], one.metadata["source"])
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def _shown(value: object) -> str:
+    """Return a value as a reader would write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return "no limit" if value is None else str(value)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,162 @@
+"""The overview: an HTML page, and the text that a run prints at its end.
+
+Run by hand::
+
+    python -m workflow_scripts.report.summary --tables T1.csv T2.csv --ledger ledger.csv \
+        --cards chestx/card.json --certificates moco-v2/certificate.json --figures T1.svg \
+        --page summary.html --text summary.txt
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from workflow_scripts.command_line import run
+from workflow_scripts.files import read_json, write_text
+from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.report.ledger import COLUMNS as LEDGER_COLUMNS
+from workflow_scripts.report.ledger import VERDICTS, count_cells
+from workflow_scripts.report.long_form import read_csv, read_values
+from workflow_scripts.report.page import Json, Section, key_of, page
+from workflow_scripts.report.rendering import PHANTOM_WARNING, Block, blocks, cells_of, legend
+
+WIDTH = 100  # columns of the text; a common terminal
+SUFFIXES = (".csv", ".md", ".tex")  # the forms of a table, side by side
+CARD_KEYS = ("dataset", "flow", "phantom")
+CERTIFICATE_KEYS = (
+    "checkpoint", "architecture", "parameters", "backbone_sha256", "missing", "unexpected",
+)  # fmt: skip
+
+
+def text_block(block: Block) -> list[str]:
+    """Return the grid of one protocol as plain text; wide tables continue below."""
+    first = max(len("chance level"), *map(len, block.rows))
+    grids: list[list[list[str]]] = []  # of columns, each a list of lines
+    room = 0
+    for i, column in enumerate(block.columns):
+        entries = [cells_of(block, name)[i] for name in block.rows]
+        body = [f"*{text}" if bold else text for text, bold in entries]
+        name, _, way = column.rpartition(" ")
+        lines = [name or column, way if name else "", *body, *[block.chance[i]] * any(block.chance)]
+        width = max(map(len, lines)) + 2
+        if width > room:
+            grids.append([])
+            room = WIDTH - first
+        room -= width
+        grids[-1].append([line.rjust(width) for line in lines])
+    names = ["", "", *block.rows, *["chance level"] * any(block.chance)]
+    text: list[str] = []
+    for grid in grids:
+        rows = zip(names, *grid, strict=True)
+        text += [*("".join([name.ljust(first), *cells]).rstrip() for name, *cells in rows), ""]
+    return text
+
+
+def summary_text(
+    sections: Sequence[Section], ledger: Sequence[Mapping[str, str]], places: Mapping[str, str]
+) -> str:
+    """Return where to look, the first table, and the counts of the ledger.
+
+    Args:
+        sections: the tables, the main one first.
+        ledger: the lines of the ledger's CSV file.
+        places: what lies where.
+    """
+    indent = max(map(len, places)) + 2
+    lines = ["Where to look", *(f"  {what:<{indent}}{where}" for what, where in places.items())]
+    main = sections[0]
+    if any(block.is_phantom for section in sections for block in section.blocks):
+        lines += ["", *wrapped(PHANTOM_WARNING)]
+    for block in main.blocks:
+        lines += ["", f"{main.table}, protocol {block.protocol}", "", *text_block(block)]
+        lines += wrapped(legend(block).replace("Bold", "*"))
+    counts = count_cells((key_of(line), line["verdict"]) for line in ledger)
+    lines += ["", "Ledger: printed values by verdict"]
+    for table, count in counts.items():
+        shown = ", ".join(f"{count[verdict]} {verdict}" for verdict in VERDICTS if count[verdict])
+        lines.append(f"  {table}: {shown}")
+    return "\n".join(lines) + "\n"
+
+
+def wrapped(text: str) -> list[str]:
+    """Return the text in lines that fit."""
+    import textwrap
+
+    return textwrap.wrap(text, WIDTH)
+
+
+def read_described(paths: Sequence[Path], keys: Sequence[str]) -> list[Json]:
+    """Return JSON files that must have some keys.
+
+    Raises:
+        InputError: every file that is missing or lacks one of them.
+    """
+    contents: list[Json] = []
+    problems: list[Problem] = []
+    for path in paths:
+        if not path.is_file():
+            problems.append(Problem(str(path), "a JSON file", "nothing", "run its rule first"))
+            continue
+        content = read_json(path)
+        missing = ", ".join(key for key in keys if key not in content)
+        if missing:
+            found = ", ".join(content) or "an empty object"
+            problems.append(Problem(str(path), f"the keys {missing}", found, "make it again"))
+        contents.append(content)
+    if problems:
+        raise InputError(problems)
+    return contents
+
+
+def read_section(csv: Path, figures: Mapping[str, Path], page_folder: Path) -> Section:
+    """Return one table with the files that lie beside it and its picture."""
+    values = read_values(csv)
+    files = [path for suffix in SUFFIXES if (path := csv.with_suffix(suffix)).is_file()]
+    figure = figures.get(csv.stem)
+    return Section(
+        table=values[0].table,
+        blocks=blocks(values),
+        links=tuple((path.name, relative(path, page_folder)) for path in files),
+        figure=figure.read_bytes() if figure else b"",
+    )
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return the address of a file as seen from a page in `folder`."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page and the text."""
+    parser = argparse.ArgumentParser(description="Make the overview of all results.")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument("--figures", type=Path, nargs="*", default=[], metavar="SVG",
+                        help="pictures of the tables, named as these")  # fmt: skip
+    parser.add_argument("--ledger", type=Path, required=True, metavar="CSV")
+    parser.add_argument("--cards", type=Path, nargs="*", default=[], metavar="JSON")
+    parser.add_argument("--certificates", type=Path, nargs="*", default=[], metavar="JSON")
+    parser.add_argument("--page", type=Path, required=True, help="HTML page to write")
+    parser.add_argument("--text", type=Path, required=True, help="plain text to write")
+    options = parser.parse_args(arguments)
+    folder = options.page.parent
+    figures = {path.stem: path for path in options.figures}
+    sections = [read_section(path, figures, folder) for path in options.tables]
+    ledger = read_csv(options.ledger, LEDGER_COLUMNS)
+    cards = read_described(options.cards, CARD_KEYS)
+    certificates = read_described(options.certificates, CERTIFICATE_KEYS)
+    ledger_link = relative(options.ledger, folder)
+    write_text(options.page, page(sections, ledger, ledger_link, cards, certificates))
+    places = {
+        "everything": str(options.page),
+        "tables": str(options.tables[0].parent),
+        "ledger": str(options.ledger),
+    }
+    write_text(options.text, summary_text(sections, ledger, places))
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
