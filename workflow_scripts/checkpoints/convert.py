@@ -32,6 +32,7 @@ def convert(options: CheckpointOptions, source: Path | None) -> ConvertedTensors
     from workflow_scripts.checkpoints.backbone import expected_tensors
     from workflow_scripts.checkpoints.conversion import prove_complete, with_counters
     from workflow_scripts.checkpoints.synthetic import seeded_tensors
+    from workflow_scripts.checkpoints.variants import adapted, split_name
 
     library, architecture = library_of(options), options.architecture
     if options.weights == "seeded":
@@ -46,8 +47,8 @@ def convert(options: CheckpointOptions, source: Path | None) -> ConvertedTensors
     if source is None:
         raise refuse("--source", "the published file", "none given", "name it with --source")
     expected = expected_tensors(library, architecture)
-    read = format_named(options.format).read(source, architecture)
-    converted = with_counters(read, expected)
+    read = format_named(options.format).read(source, split_name(architecture)[0])
+    converted = with_counters(adapted(read, architecture, expected), expected)
     prove_complete(str(source), converted, expected)
     return converted
 

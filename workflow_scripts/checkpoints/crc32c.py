@@ -20,9 +20,10 @@ Bits = NDArray[np.uint32]
 
 
 def _byte_table() -> Bits:
-    table = np.arange(256, dtype=np.uint32)
+    table: Bits = np.arange(256, dtype=np.uint32)
+    polynomial = np.array([0, POLYNOMIAL], dtype=np.uint32)
     for _ in range(8):
-        table = (table >> 1) ^ np.where(table & 1, np.uint32(POLYNOMIAL), np.uint32(0))
+        table = (table >> np.uint32(1)) ^ polynomial[table & np.uint32(1)]
     return table
 
 

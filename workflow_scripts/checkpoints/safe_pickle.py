@@ -55,6 +55,7 @@ class Record:
     fields: tuple[str, ...] = ()
 
     def __new__(cls, *arguments: object, **_: object) -> Record:
+        """Keep what the class would have been called with."""
         self = super().__new__(cls)
         self.arguments = arguments
         self.state = None
@@ -245,6 +246,6 @@ def inert_baggage() -> Iterator[None]:
     """Let `torch.load(weights_only=True)` meet the names of `BAGGAGE`, as inert records."""
     import torch
 
-    stand_ins = [(type(name.rsplit(".")[-1], (Record,), {}), name) for name in BAGGAGE]
+    stand_ins: list[Any] = [(type(name.rsplit(".")[-1], (Record,), {}), name) for name in BAGGAGE]
     with torch.serialization.safe_globals(stand_ins):
         yield

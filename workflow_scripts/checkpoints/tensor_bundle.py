@@ -151,7 +151,7 @@ def _block(where: str, index: bytes, handle: tuple[int, int]) -> Iterator[tuple[
 def _write_table(values: Mapping[bytes, bytes]) -> bytes:
     """Return a table with one block of entries, one of filters (none) and one of blocks."""
     out = bytearray()
-    handles = []
+    handles: list[bytes] = []
     last = max(values)
     for content in (values, {}, None):
         pairs = {last: handles[0]} if content is None else content

@@ -21,6 +21,8 @@ import jax
 import numpy as np
 
 SIDE_PX = 64
+Modules = dict[str, dict[str, np.ndarray]]
+
 N_IMAGES = 3
 WIDTH = 2048
 
@@ -36,7 +38,7 @@ class _ByolExperimentState(NamedTuple):
 class OldMapping(dict):
     """Stands for the immutable mapping of old Haiku, which pickled itself as class and dict."""
 
-    def __reduce__(self) -> Any:
+    def __reduce__(self) -> tuple[type, tuple[dict]]:
         return FLAT_MAPPING, (dict(self),)
 
 
@@ -48,9 +50,9 @@ def network(images: jax.Array, is_training: bool) -> jax.Array:
     return hk.nets.ResNet50(WIDTH, resnet_v2=False)(images, is_training)
 
 
-def randomised(tree: Any, rng: np.random.Generator) -> Any:
+def randomised(tree: Modules, rng: np.random.Generator) -> Modules:
     """Return parameters or statistics with a random value of sensible scale in each entry."""
-    out: dict[str, dict[str, np.ndarray]] = {}
+    out: Modules = {}
     for module, values in tree.items():
         out[module] = {}
         for name, value in values.items():
@@ -69,7 +71,7 @@ def randomised(tree: Any, rng: np.random.Generator) -> Any:
     return out
 
 
-def with_identity(params: Any) -> Any:
+def with_identity(params: Modules) -> Modules:
     """Return the parameters with `logits` as the identity."""
     logits = {"w": np.eye(WIDTH, dtype=np.float32), "b": np.zeros(WIDTH, np.float32)}
     return {**params, "res_net50/~/logits": logits}

@@ -85,10 +85,11 @@ def read(path: Path, architecture: str) -> ConvertedTensors:
             _collect(path, found, ignored, source, target, value)
     for module, fields in modules(path, state, "online_state").items():
         match = STATISTIC.fullmatch(module)
+        layer, statistic = (match["module"], match["name"]) if match else (module, "")
         for name, value in fields.items():
             source = f"online_state/{module}/{name}"
-            is_used = match is not None and name == "average"
-            target = target_name(match["module"], match["name"], STATISTICS) if is_used else None
+            used = statistic if name == "average" else ""  # beside it: hidden, counter
+            target = target_name(layer, used, STATISTICS)
             _collect(path, found, ignored, source, target, value)
     if not found:
         names = shown(list(modules(path, state, "online_params")))
@@ -203,7 +204,9 @@ def write_phantom(path: Path, architecture: str, seed: int) -> None:
     width = tensors["fc.weight"].shape[1]
     params["projector/linear"] = {"w": np.zeros((width, 8), np.float32)}
     flat_mapping = _Global("haiku._src.data_structures", "FlatMapping")
-    target = {name: {} for name in params}  # the real one doubles the file; it is ignored
+    target: dict[str, object] = {
+        name: {} for name in params
+    }  # the real one doubles the file; it is ignored
     fields = (*RECORD, "opt_state")
     record = _Call(
         _Global("dill._dill", "_create_namedtuple"),

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from workflow_scripts.checkpoints.conversion import ConvertedTensors, mapped
+from workflow_scripts.checkpoints.conversion import COPY, ConvertedTensors, mapped
 from workflow_scripts.checkpoints.source_file import (
     GET_FILE,
     PHANTOM_MARK,
@@ -111,8 +111,8 @@ def read(path: Path, architecture: str) -> ConvertedTensors:
         is_kernel = values.ndim == 4
         values = values.transpose(HWIO_TO_OIHW) if is_kernel else values
         tensors[target] = torch.from_numpy(values.copy(order="C"))
-        words = {"transform": TRANSPOSED} if is_kernel else {}
-        key_map.append(mapped(variable, target, tensors[target], **words))
+        transform = TRANSPOSED if is_kernel else COPY
+        key_map.append(mapped(variable, target, tensors[target], transform))
     if not tensors:
         raise refuse(
             str(path),
@@ -164,14 +164,14 @@ def write_phantom(path: Path, architecture: str, seed: int) -> None:
         name: values.transpose(OIHW_TO_HWIO) if values.ndim == 4 else values
         for name, values in base_model(tensors, architecture).items()
     }
-    slots = {f"{name}/Momentum": np.zeros_like(values) for name, values in variables.items()}
+    first = "base_model/conv2d/kernel"  # one optimiser slot: as many would double the file
+    variables[f"{first}/Momentum"] = np.zeros_like(variables[first])
     width = tensors["fc.weight"].shape[1]
     variables["global_step"] = np.array(225206, dtype=np.int64)
     variables["head_supervised/linear_layer/dense/kernel"] = tensors["fc.weight"].numpy().T
     variables["head_supervised/linear_layer/dense/bias"] = tensors["fc.bias"].numpy()
     variables["head_contrastive/nl_0/dense/kernel"] = np.zeros((width, 128), dtype=np.float32)
-    first = "base_model/conv2d/kernel/Momentum"  # one slot: as many would double the file
-    index, shard = write_bundle(variables | {first: slots[first]})
+    index, shard = write_bundle(variables)
 
     def write(partial: Path) -> None:
         with zipfile.ZipFile(partial, "w") as archive:
