@@ -11,7 +11,7 @@ from torch import Tensor
 from tests.checkpoints.published_files import R18, R50, VIT, Case, entry, run_convert
 from workflow_scripts.checkpoints import phantom
 from workflow_scripts.checkpoints.backbone import build_backbone
-from workflow_scripts.checkpoints.source_file import is_phantom
+from workflow_scripts.checkpoints.file_kind import is_phantom
 from workflow_scripts.checkpoints.synthetic import seeded_tensors
 from workflow_scripts.files import read_json
 from workflow_scripts.problems import InputError

@@ -16,8 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, prove_complete
+from workflow_scripts.checkpoints.options import split_name
 from workflow_scripts.checkpoints.source_file import read_safetensors
-from workflow_scripts.checkpoints.variants import require_variants, split_name, with_variants
+from workflow_scripts.checkpoints.variants import require_variants, with_variants
 from workflow_scripts.problems import refuse
 
 LIBRARIES = ("timm", "torchvision")

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from workflow_scripts.checkpoints.backbone import load_backbone
 from workflow_scripts.checkpoints.conversion import ConvertedTensors
+from workflow_scripts.checkpoints.file_kind import is_phantom, shown
 from workflow_scripts.checkpoints.formats import library_of
-from workflow_scripts.checkpoints.options import CheckpointOptions
-from workflow_scripts.checkpoints.source_file import is_phantom, shown
-from workflow_scripts.checkpoints.variants import n_channels, split_name
+from workflow_scripts.checkpoints.options import CheckpointOptions, split_name
+from workflow_scripts.checkpoints.variants import n_channels
 from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.problems import InputError, Problem, refuse
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workflow_scripts.checkpoints.source_file import shown
+from workflow_scripts.checkpoints.file_kind import shown
 from workflow_scripts.problems import InputError, Problem, refuse
 
 COUNTER = "num_batches_tracked"  # BatchNorm's batch counter; evaluation never reads it

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor, nn
 
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, mapped
+from workflow_scripts.checkpoints.options import split_name
 from workflow_scripts.problems import refuse
 
-SIGN = "+"
 LIBRARIES = {  # which library's networks a variant is for
     "gray": ("torchvision", "timm"),
     "features": ("torchvision",),
@@ -31,16 +31,6 @@ LIBRARIES = {  # which library's networks a variant is for
 MEAN_OF_THREE = "mean over the three input channels"
 FRESH = "fresh: weight 1, bias 0 (the pooled read-out has its own)"
 FIX = "correct 'architecture' of this checkpoint"
-
-
-def split_name(architecture: str) -> tuple[str, tuple[str, ...]]:
-    """Return the library's own name and the variants.
-
-    >>> split_name("resnet50+gray")
-    ('resnet50', ('gray',))
-    """
-    plain, *variants = architecture.split(SIGN)
-    return plain, tuple(variants)
 
 
 def require_variants(library: str, architecture: str) -> None:

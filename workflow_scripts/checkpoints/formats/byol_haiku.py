@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, mapped
+from workflow_scripts.checkpoints.file_kind import GET_FILE, PHANTOM_MARK, shown, start_of
 from workflow_scripts.checkpoints.safe_pickle import Record, array_of, as_mapping, read_pickle
-from workflow_scripts.checkpoints.source_file import GET_FILE, PHANTOM_MARK, shown, start_of
 from workflow_scripts.checkpoints.synthetic import phantom_tensors
 from workflow_scripts.files import void, write_atomic
 from workflow_scripts.problems import InputError, refuse

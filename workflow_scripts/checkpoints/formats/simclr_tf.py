@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from workflow_scripts.checkpoints.conversion import COPY, ConvertedTensors, mapped
-from workflow_scripts.checkpoints.source_file import (
+from workflow_scripts.checkpoints.file_kind import (
     GET_FILE,
     PHANTOM_MARK,
     ZIP_START,
