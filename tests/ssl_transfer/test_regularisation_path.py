@@ -18,6 +18,7 @@ from workflow_scripts.ssl_transfer.regularisation_path import (
     fit,
     logits,
     probe,
+    row_space,
     search,
 )
 
@@ -140,3 +141,24 @@ def test_first_strictly_better_score_wins_and_nan_never_does() -> None:
 def test_a_search_without_a_defined_score_above_zero_is_refused() -> None:
     with pytest.raises(InputError, match="2 C values that score 0 or undefined"):
         best([Fit(1.0, 0.0, 1, True), Fit(2.0, np.nan, 1, True)])
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+def test_converged_fit_in_the_row_space_is_the_same_model(n_classes: int) -> None:
+    rng = np.random.default_rng(0)
+    training = rng.normal(size=(24, 60)) + 0.5
+    judged = rng.normal(size=(10, 60))
+    labels = np.arange(24, dtype=np.int64) % n_classes
+    basis = row_space(training)
+    assert basis is not None
+    assert basis.shape == (60, 24)
+    plain, rotated = probe(1e-10, 10_000), probe(1e-10, 10_000)
+    assert fit(plain, training, labels, 1.0)
+    assert fit(rotated, training @ basis, labels, 1.0)
+    np.testing.assert_allclose(
+        logits(rotated, judged @ basis), logits(plain, judged), rtol=0, atol=1e-6
+    )
+
+
+def test_row_space_is_not_used_with_more_images_than_features() -> None:
+    assert row_space(np.ones((5, 5))) is None

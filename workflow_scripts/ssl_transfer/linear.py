@@ -44,6 +44,7 @@ from workflow_scripts.ssl_transfer.regularisation_path import (
     fit,
     logits,
     probe,
+    row_space,
     search,
 )
 from workflow_scripts.ssl_transfer.validation import released_validation, validation_by_patient
@@ -172,14 +173,27 @@ def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -
     with threadpool_limits(limits=threads):
         model = probe(options.tolerance, options.max_iterations)
         score = score_of(cases.card["metric"], options)
-        training, validation = arrays(parts.training), arrays(parts.validation)
+        training, validation = _coordinates(
+            arrays(parts.training), arrays(parts.validation), options.row_space
+        )
         fits = search(model, training, validation, path.tolist(), score)
         chosen = best(fits)
         if options.refit == "cold":
             model = probe(options.tolerance, options.max_iterations)
-        converged = fit(model, *arrays(both.sort_values(order)), chosen.c)
+        training, test = _coordinates(
+            arrays(both.sort_values(order)), arrays(parts.test), options.row_space
+        )
+        converged = fit(model, *training, chosen.c)
         final = Fit(chosen.c, np.nan, int(model.n_iter_[0]), converged)
-        return Result(fits, chosen, final, logits(model, arrays(parts.test)[0]))
+        return Result(fits, chosen, final, logits(model, test[0]))
+
+
+def _coordinates(training: Arrays, judged: Arrays, wanted: bool) -> tuple[Arrays, Arrays]:
+    """Return both parts in the row space of the training part, where that is smaller."""
+    basis = row_space(training[0]) if wanted else None
+    if basis is None:
+        return training, judged
+    return (training[0] @ basis, training[1]), (judged[0] @ basis, judged[1])
 
 
 def score_of(metric: str, options: LinearOptions) -> Score:
