@@ -14,6 +14,7 @@ POLYNOMIAL = 0x82F63B78  # Castagnoli, bits reversed (RFC 3720)
 MASK_DELTA = 0xA282EAD8  # LevelDB's masking: a stored CRC is not the CRC of data with a CRC in it
 MAX_LANES = 1 << 14  # more make joining dearer than walking
 LANE_BYTES = 64  # shortest lane worth the joining
+FEW_BYTES = 4096  # up to here a plain loop is faster
 WORD = 0xFFFFFFFF
 
 Bits = NDArray[np.uint32]
@@ -28,6 +29,7 @@ def _byte_table() -> Bits:
 
 
 TABLE = _byte_table()
+STEPS: list[int] = TABLE.tolist()  # the same as Python numbers
 
 
 def crc32c(data: bytes) -> int:
@@ -36,6 +38,8 @@ def crc32c(data: bytes) -> int:
     >>> hex(crc32c(b"123456789"))  # the check value of RFC 3720
     '0xe3069283'
     """
+    if len(data) <= FEW_BYTES:
+        return walked(data, WORD) ^ WORD
     values = np.frombuffer(data, dtype=np.uint8)
     n_lanes = min(MAX_LANES, 1 << max(0, (len(data) // LANE_BYTES).bit_length() - 1))
     length = len(data) // n_lanes
@@ -48,10 +52,14 @@ def crc32c(data: bytes) -> int:
         state = apply(operator, state[0::2]) ^ state[1::2]
         operator = apply(operator, operator)
     start = apply(zeros_operator(n_lanes * length), np.array([WORD], dtype=np.uint32))
-    value = int(state[0] ^ start[0])
-    for byte in data[n_lanes * length :]:
-        value = int(TABLE[(value ^ byte) & 0xFF]) ^ (value >> 8)
-    return value ^ WORD
+    return walked(data[n_lanes * length :], int(state[0] ^ start[0])) ^ WORD
+
+
+def walked(data: bytes, value: int) -> int:
+    """Return the register after `data`, byte by byte."""
+    for byte in data:
+        value = STEPS[(value ^ byte) & 0xFF] ^ (value >> 8)
+    return value
 
 
 def zeros_operator(n_bytes: int) -> Bits:
