@@ -1,7 +1,7 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test check-style bench lock clean-demo
+.PHONY: help demo test test-zoo check-style bench lock lock-zoo clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
@@ -10,6 +10,7 @@ help:
 	@echo "make demo   the whole workflow on phantoms, to tables, figures and a report"
 	@echo "make test   all checks and tests"
 	@echo "make bench  the benchmarks, with ratios and equality checks"
+	@echo "make test-zoo  converters against TensorFlow and JAX themselves (installs them in .venv-zoo)"
 	@echo "make lock   resolve envs/requirements.in into envs/requirements.lock"
 
 demo: .venv/ready
@@ -19,6 +20,10 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
+# TensorFlow and JAX write checkpoints and features; our readers, without them, must agree.
+test-zoo: .venv/ready .venv-zoo/ready
+	ZOO_PYTHON=.venv-zoo/bin/python $(BIN)/python -m pytest tests/zoo
+
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.run --out docs/reference/benchmarks.md
 
@@ -26,6 +31,10 @@ bench: .venv/ready
 lock: .venv/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header envs/requirements.in --output-file envs/requirements.lock
+
+lock-zoo: .venv/ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header envs/zoo.in --output-file envs/zoo.lock
 
 clean-demo:
 	rm -rf results/demo logs/demo benchmarks/results/demo
@@ -39,3 +48,10 @@ clean-demo:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip sync --quiet --require-hashes envs/requirements.lock
 	@touch .venv/ready
+
+# --python: without it uv would install into .venv, the one it finds in this folder.
+.venv-zoo/ready: envs/zoo.lock | .venv/ready
+	@echo "Setting up .venv-zoo (2 GB on disk) ..."
+	$(PYTHON) -m venv .venv-zoo
+	$(BIN)/uv pip sync --quiet --python .venv-zoo/bin/python --require-hashes envs/zoo.lock
+	@touch $@

@@ -126,16 +126,32 @@ class Plan:
         phantoms = f"{self.results}/sources"
         return f"{phantoms if self.phantom_checkpoints else self.config['source_root']}/{file}"
 
+    def downloaded(self, file: str) -> str:
+        """Return where the published file `file` belongs."""
+        return f"{self.config['source_root']}/{file}"
+
+    def receipt(self, checkpoint: str) -> str | None:
+        """Return the proof of a published file; None for phantoms and seeded weights."""
+        file = self.checkpoints[checkpoint].get("file")
+        is_real = file is not None and not self.phantom_checkpoints
+        return f"{self.results}/downloads/{file}.json" if is_real else None
+
+    def receipts(self) -> list[str]:
+        """Return the proofs of every published file in the configuration, each once."""
+        paths = [self.receipt(name) for name in self.checkpoints]
+        return sorted({path for path in paths if path is not None})
+
     def source_files(self, checkpoint: str) -> list[str]:
-        """Return the weight file to wait for; a dry run needs none of the real ones."""
-        path = self.source_path(checkpoint)
-        waits = path is not None and (self.phantom_checkpoints or Path(path).exists())
-        return [str(path)] if waits else []
+        """Return what a conversion waits for: the phantom, or the proof of the published file."""
+        path = self.source_path(checkpoint) if self.phantom_checkpoints else None
+        waits_for = path or self.receipt(checkpoint)
+        return [waits_for] if waits_for else []
 
     def source_argument(self, checkpoint: str) -> str:
-        """Return the words that name the weight file; converting refuses a missing one."""
-        path = self.source_path(checkpoint)
-        return "" if path is None else f"--source {shlex.quote(path)}"
+        """Return the words that name the weight file and its proof."""
+        path, receipt = self.source_path(checkpoint), self.receipt(checkpoint)
+        words = [] if path is None else ["--source", path]
+        return shlex.join(words if receipt is None else [*words, "--receipt", receipt])
 
     def format_code(self, step: str, checkpoint: str) -> str:
         """Return the digest of a step of `checkpoints` with the format it loads by name."""
