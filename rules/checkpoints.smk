@@ -48,8 +48,8 @@ rule phantom_checkpoint:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=grows(4000),
+        runtime=grows(10),
     params:
         options=lambda w: as_json(plan.checkpoints[plan.checkpoint_in(w.file)]),
         code=lambda w: plan.format_code("phantom", plan.checkpoint_in(w.file)),
@@ -76,8 +76,8 @@ rule convert:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=8000,
-        runtime=20,
+        mem_mb=grows(8000),
+        runtime=grows(20),
     params:
         options=lambda w: as_json(plan.checkpoints[w.checkpoint]),
         source=lambda w: plan.source_argument(w.checkpoint),

@@ -34,6 +34,11 @@ PUBLISHED = [  # the papers' numbers; checksums.csv beside them is the lock of t
 ]
 
 
+def grows(first):
+    """A resource that the next attempt asks more of; profiles cap it at their cluster's limit."""
+    return lambda wildcards, attempt: first * attempt
+
+
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),

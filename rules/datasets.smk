@@ -14,8 +14,8 @@ rule phantom:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=grows(2000),
+        runtime=grows(30),
     params:
         dataset=lambda w: plan.dataset_in(w.root),
         options=lambda w: as_json(plan.datasets[plan.dataset_in(w.root)]),
@@ -48,8 +48,8 @@ rule manifest:
         "../envs/data.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=grows(8000),
+        runtime=grows(120),
     params:
         options=lambda w: as_json(plan.datasets[w.dataset]),
         root=lambda w: plan.data_folder(w.dataset),
@@ -99,8 +99,8 @@ rule store:
         "../envs/data.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=grows(8000),
+        runtime=grows(240),
     params:
         root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
