@@ -53,12 +53,14 @@ rule manifest:
     params:
         options=lambda w: as_json(plan.datasets[w.dataset]),
         root=lambda w: plan.data_folder(w.dataset),
+        cache=lambda w: plan.file_cache(w.dataset),
         seed=config["seed"],
         code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
-        " --jobs {threads} --manifest {output.manifest} --card {output.card}"
+        " --jobs {threads} --cache {params.cache:q} --manifest {output.manifest}"
+        " --card {output.card}"
         " --quarantine {output.quarantine} > {log} 2>&1"
 
 
@@ -103,11 +105,12 @@ rule store:
         runtime=240,
     params:
         root=lambda w: plan.data_folder(w.dataset),
+        bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
-        " --root {params.root:q} --geometry {wildcards.geometry} --jobs {threads}"
-        " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
+        " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
+        " --jobs {threads} --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 
 

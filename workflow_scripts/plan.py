@@ -75,6 +75,17 @@ class Plan:
         own_table = Path(self.data_folder(dataset), entry.get("table", ""))
         return [str(own_table)] if own_table.is_file() else []
 
+    def file_cache(self, dataset: str) -> str:
+        """Return where it is remembered which files of a folder were checked."""
+        entry = self.datasets[dataset]
+        top = f"{self.results}/state" if entry["root"] in self.phantoms else "state"
+        return f"{top}/file_checks/{entry['root']}.{entry['layout']}.jsonl"
+
+    def bit_depth_argument(self, dataset: str) -> str:
+        """Return the words that give the range of a data set's deep gray images, or none."""
+        bit_depth = layout_named(self.datasets[dataset]["layout"]).bit_depth
+        return "" if bit_depth is None else f"--bit-depth {bit_depth}"
+
     def layout_code(self, step: str, dataset: str) -> str:
         """Return the digest of a step of `datasets` with the layout it loads by name."""
         layout = self.datasets[dataset]["layout"]

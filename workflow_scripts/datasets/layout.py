@@ -290,7 +290,8 @@ def write_images(root: Path, truth: pd.DataFrame, render: Render) -> None:
 
 def truth_records(truth: pd.DataFrame) -> list[dict[str, Any]]:
     """Return the rows of `truth` with `None` wherever something is unknown."""
-    return truth.astype(object).where(truth.notna(), None).to_dict("records")
+    known = truth.astype(object).where(truth.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
 
 
 def years_text(age_years: float | None) -> str:
