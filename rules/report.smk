@@ -133,7 +133,7 @@ rule summary:
 
 rule report:
     input:
-        rules.all.input,
+        lambda _: rules.all.input,
     output:
         page="<results>/report.html",
     log:

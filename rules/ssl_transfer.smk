@@ -7,6 +7,7 @@ rule features:
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
         store="<results>/datasets/{dataset}/store/{geometry}.npy",
         index="<results>/datasets/{dataset}/store/{geometry}.parquet",
+        card="<results>/datasets/{dataset}/card.json",
     output:
         features=f"<results>/ssl_transfer/features/{FEATURES}.npz",
     log:
@@ -27,7 +28,7 @@ rule features:
     shell:
         "{PYTHON} -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
         " --certificate {input.certificate} --store {input.store} --index {input.index}"
-        " --dataset {wildcards.dataset} --geometry {wildcards.geometry}"
+        " --card {input.card} --dataset {wildcards.dataset} --geometry {wildcards.geometry}"
         " --normalisation {wildcards.normalisation} --precision {params.precision}"
         " --batch-size {params.batch_size} --threads {threads} --gpus {resources.gpu}"
         " --out {output.features} > {log} 2>&1"

@@ -192,7 +192,7 @@ def test_failed_run_takes_the_old_index_away(folder: Folder) -> None:
 def test_killed_run_leaves_nothing_that_is_accepted_and_the_next_run_succeeds(
     folder: Folder,
 ) -> None:
-    for number in range(40):
+    for number in range(16):
         folder.add(f"{number:02d}.png", encoded(number, side=700))
     arguments = folder.arguments()
     command = [sys.executable, "-m", "workflow_scripts.datasets.store", *arguments]
@@ -205,7 +205,7 @@ def test_killed_run_leaves_nothing_that_is_accepted_and_the_next_run_succeeds(
     assert not folder.store.exists()
     assert not folder.index.exists()
     main(arguments)
-    assert len(open_store(folder.store, folder.index).images) == 40
+    assert len(open_store(folder.store, folder.index).images) == 16
     assert not list(folder.path.glob(".s.*.partial.npy"))
 
 

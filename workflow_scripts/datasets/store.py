@@ -36,6 +36,7 @@ from workflow_scripts.datasets.geometry import GEOMETRIES, BitDepth, Geometry, p
 from workflow_scripts.files import write_atomic, write_text
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.progress import progress
+from workflow_scripts.speed import tune_allocator
 
 log = logging.getLogger(__name__)
 
@@ -199,12 +200,15 @@ def build(
 
 
 def _outcomes(chunks: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, list[Fault]]]:
+    # Decoding a large image goes through buffers of many megabytes: 145 against 97 ms for a JPEG
+    # of 9 megapixels, with the same pixels.
     if jobs == 1:
+        tune_allocator()
         yield from ((chunk, fill_chunk(chunk)) for chunk in chunks)
         return
     # Fresh processes: forking one in which other libraries have started threads can hang.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+    with ProcessPoolExecutor(jobs, context, initializer=tune_allocator) as pool:
         chunk_of = {pool.submit(fill_chunk, chunk): chunk for chunk in chunks}
         for done in as_completed(chunk_of):
             yield chunk_of[done], done.result()

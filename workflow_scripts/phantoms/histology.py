@@ -70,15 +70,8 @@ CLASSES: Final[dict[str, Tissue]] = {
 }
 
 
-class Nucleus(NamedTuple):
-    """One nucleus: centre, half axes, direction (radians) and depth of its stain."""
-
-    x: float
-    y: float
-    radius: float
-    elongation: float
-    angle: float
-    stain: float
+# One row a nucleus: x, y, radius, elongation, direction (radians), depth of its stain.
+Nuclei = NDArray[np.float64]
 
 
 class Gland(NamedTuple):
@@ -116,8 +109,8 @@ def render_histology(
     grid = square_grid(size)
     softness = 0.012 * (1 + 4 * knobs.contour_ambiguity)
     stained = [_gland_fields(grid, gland, tissue, softness) for gland in glands]
-    nuclei = [nucleus for gland in glands for nucleus in _gland_nuclei(rng, gland, tissue)]
-    nuclei += _stroma_nuclei(rng, glands, tissue)
+    of_glands = [_gland_nuclei(rng, gland, tissue) for gland in glands]
+    nuclei = np.concatenate([*of_glands, _stroma_nuclei(rng, glands, tissue)])
     chromatin = _draw_nuclei(rng, nuclei, size, 0.003 * (1 + 2 * knobs.contour_ambiguity))
     picture = _stain(rng, grid, stained, chromatin, streams("stain"), knobs)
     return _on_slide(rng, picture, label != "Normal", knobs)
@@ -180,59 +173,53 @@ def _gland_fields(grid: Grid, gland: Gland, tissue: Tissue, softness: float) -> 
     return whole, lumen
 
 
-def _gland_nuclei(rng: Rng, gland: Gland, tissue: Tissue) -> list[Nucleus]:
+def _gland_nuclei(rng: Rng, gland: Gland, tissue: Tissue) -> Nuclei:
     """Line the gland with `layers` rows of nuclei, pointing to its middle."""
-    nuclei = []
+    rows = []
     for layer in range(tissue.layers):
-        share = (
-            1 - (layer + 0.5) / tissue.layers * (1 - tissue.lumen)
-            if tissue.layers > 1
-            else (1 - 0.45 * (1 - tissue.lumen))
-        )
+        # A single row of cells stands at the outer border, several fill the wall evenly.
+        depth = (layer + 0.5) / tissue.layers if tissue.layers > 1 else 0.45
+        share = 1 - depth * (1 - tissue.lumen)
         around = 2 * math.pi * gland.radius * share
         n_nuclei = max(3, round(around / (2.7 * tissue.nucleus_radius)))
         start = rng.uniform(0, 2 * math.pi)
-        for angle in start + 2 * math.pi * np.arange(n_nuclei) / n_nuclei:
-            direction = float(angle + rng.normal(0, 0.04 + 0.2 * tissue.pleomorphism / 3))
-            edge = float(_outline(gland, np.array(direction, dtype=np.float32)))
-            distance = edge * share + rng.normal(0, 0.35) * tissue.nucleus_radius
-            x = gland.x + distance * math.cos(direction)
-            y = gland.y + distance * math.sin(direction)
-            nuclei.append(_nucleus(rng, x, y, direction, tissue))
-    return nuclei
+        direction = start + 2 * math.pi * np.arange(n_nuclei) / n_nuclei
+        direction += rng.normal(0, 0.04 + 0.07 * tissue.pleomorphism, n_nuclei)
+        distance = _outline(gland, direction) * share
+        distance = distance + rng.normal(0, 0.35 * tissue.nucleus_radius, n_nuclei)
+        x = gland.x + distance * np.cos(direction)
+        y = gland.y + distance * np.sin(direction)
+        rows.append(_nuclei(rng, x, y, direction, tissue))
+    return np.concatenate(rows)
 
 
-def _nucleus(rng: Rng, x: float, y: float, angle: float, tissue: Tissue) -> Nucleus:
-    spread = tissue.pleomorphism
-    return Nucleus(
-        x,
-        y,
-        tissue.nucleus_radius * math.exp(rng.normal(0, spread)),
-        1.25 + abs(rng.normal(0, 0.25 + 0.6 * spread)),
-        angle + rng.normal(0, 0.2 + spread),
-        tissue.darkness * rng.uniform(0.75, 1.1),
-    )
+def _nuclei(rng: Rng, x: Field, y: Field, direction: Field, tissue: Tissue) -> Nuclei:
+    """Return nuclei of the tissue's size, variety and stain at the places (x, y)."""
+    n_nuclei, spread = len(x), tissue.pleomorphism
+    radius = tissue.nucleus_radius * np.exp(rng.normal(0, spread, n_nuclei))
+    elongation = 1.25 + np.abs(rng.normal(0, 0.25 + 0.6 * spread, n_nuclei))
+    turned = direction + rng.normal(0, 0.2 + spread, n_nuclei)
+    stain = tissue.darkness * rng.uniform(0.75, 1.1, n_nuclei)
+    return np.column_stack([x, y, radius, elongation, turned, stain])
 
 
-def _stroma_nuclei(rng: Rng, glands: list[Gland], tissue: Tissue) -> list[Nucleus]:
+def _stroma_nuclei(rng: Rng, glands: list[Gland], tissue: Tissue) -> Nuclei:
     """Scatter spindle cells between the glands, and tumour cells in cords where they invade."""
     n_tumour = round(tissue.stroma_cells * tissue.invading)
-    places = [
-        (*rng.uniform(-1.05, 1.05, 2).tolist(), False)
-        for _ in range(tissue.stroma_cells - n_tumour)
-    ]
-    places += [(x, y, True) for x, y in _cords(rng, n_tumour, tissue.nucleus_radius)]
-    fibres = rng.uniform(0, math.pi)
-    nuclei = []
-    for x, y, is_tumour in places:
-        if any(math.hypot(x - gland.x, y - gland.y) < 1.05 * gland.radius for gland in glands):
-            continue
-        if is_tumour:
-            nuclei.append(_nucleus(rng, x, y, rng.uniform(0, math.pi), tissue))
-        else:
-            angle = fibres + 0.7 * math.sin(2.1 * x + 1.7 * y) + rng.normal(0, 0.25)
-            nuclei.append(Nucleus(x, y, 0.011, 2.6 + rng.random(), angle, 0.75))
-    return nuclei
+    n_spindles = tissue.stroma_cells - n_tumour
+    x, y = rng.uniform(-1.05, 1.05, (2, n_spindles))
+    angle = rng.uniform(0, math.pi) + 0.7 * np.sin(2.1 * x + 1.7 * y)
+    angle += rng.normal(0, 0.25, n_spindles)
+    thin, long = np.full(n_spindles, 0.011), rng.uniform(2.6, 3.6, n_spindles)
+    spindles = np.column_stack([x, y, thin, long, angle, np.full(n_spindles, 0.75)])
+    places = np.array(_cords(rng, n_tumour, tissue.nucleus_radius)).reshape(-1, 2)
+    turned = rng.uniform(0, math.pi, n_tumour)
+    nuclei = np.concatenate([spindles, _nuclei(rng, places[:, 0], places[:, 1], turned, tissue)])
+    free = np.ones(len(nuclei), dtype=bool)
+    for gland in glands:
+        away = np.hypot(nuclei[:, 0] - gland.x, nuclei[:, 1] - gland.y)
+        free &= away >= 1.05 * gland.radius
+    return nuclei[free]
 
 
 def _cords(rng: Rng, n_cells: int, radius: float) -> list[tuple[float, float]]:
@@ -256,21 +243,20 @@ def _cords(rng: Rng, n_cells: int, radius: float) -> list[tuple[float, float]]:
     return places[:n_cells]
 
 
-def _draw_nuclei(rng: Rng, nuclei: list[Nucleus], size: int, softness: float) -> Field:
+def _draw_nuclei(rng: Rng, nuclei: Nuclei, size: int, softness: float) -> Field:
     """Return the depth of the nuclear stain: darker rims, mottled chromatin."""
-    side = 2 * size
-    canvas = Image.new("L", (side, side))
-    pen = ImageDraw.Draw(canvas)
+    x, y, radius, elongation, direction, stain = nuclei.T[:, :, None]
     turn = np.linspace(0, 2 * math.pi, 13)[:-1]
-    ring = np.stack([np.cos(turn), np.sin(turn)])
-    for nucleus in nuclei:
-        stretch = math.sqrt(nucleus.elongation)
-        axes = np.array([[nucleus.radius * stretch], [nucleus.radius / stretch]])
-        cos, sin = math.cos(nucleus.angle), math.sin(nucleus.angle)
-        shape = np.array([[cos, -sin], [sin, cos]]) @ (ring * axes)
-        corners = (shape + np.array([[nucleus.x], [nucleus.y]]) + 1) * size
-        level = round(170 * min(nucleus.stain, 1.45))
-        pen.polygon(corners.T.ravel().tolist(), fill=round(0.82 * level), outline=level)
+    along = radius * np.sqrt(elongation) * np.cos(turn)
+    across = radius / np.sqrt(elongation) * np.sin(turn)
+    corner_x = x + along * np.cos(direction) - across * np.sin(direction)
+    corner_y = y + along * np.sin(direction) + across * np.cos(direction)
+    corners = ((np.stack([corner_x, corner_y], axis=-1) + 1) * size).reshape(len(nuclei), -1)
+    levels = np.rint(170 * np.minimum(stain[:, 0], 1.45)).astype(int).tolist()
+    canvas = Image.new("L", (2 * size, 2 * size))
+    pen = ImageDraw.Draw(canvas)
+    for corner, level in zip(corners.tolist(), levels, strict=True):
+        pen.polygon(corner, fill=round(0.82 * level), outline=level)
     drawn = np.asarray(canvas.resize((size, size), Image.Resampling.BOX)).astype(np.float32) / 170
     mottle = 1 + 0.22 * fractal_noise(rng, size, 60, 2)
     return blur(drawn, softness) * clamp(mottle, 0.5, 1.6)

@@ -65,6 +65,7 @@ def check_dataset(config: Json, name: str) -> Finding:
     folder = Path(config["data_root"]) / entry["root"]
 
     def finding(status: str, found: str, next_step: str = NOTHING) -> Finding:
+        """Fill in what does not depend on the outcome."""
         return Finding("data set", name, status, str(folder), found, next_step)
 
     if entry["root"] in config["phantoms"]["datasets"]:
@@ -121,6 +122,7 @@ def check_checkpoint(config: Json, name: str) -> Finding:
     where = Path(config["source_root"]) / entry.get("file", "")
 
     def finding(status: str, found: str, next_step: str = NOTHING) -> Finding:
+        """Fill in what does not depend on the outcome."""
         place = str(where) if "file" in entry else "no file"
         return Finding("checkpoint", name, status, place, found, next_step)
 

@@ -63,7 +63,7 @@ def dots(values: Sequence[Value]) -> Figure:
     width = max(LABEL_WIDTH + PANEL_WIDTH * n_across, 5.2)
     figure = Figure(figsize=(width, panel_height * n_down + 0.9), layout="constrained")
     axes = figure.subplots(n_down, n_across, sharey=True, squeeze=False)
-    for axis, column in zip(axes.flat, columns, strict=False):
+    for axis, column in zip(axes.flat[: len(columns)], columns, strict=True):
         _panel(axis, column, rows, parts)
         _chance_lines(axis, column, values)
     for axis in axes.flat[len(columns) :]:

@@ -177,7 +177,7 @@ def ledger_markdown(entries: Sequence[Entry], n_unmatched: int) -> str:
     lines += [
         *summary_lines(count_cells((e.published.key, e.verdict) for e in entries)), "",
         "Each printed number counts once, with its strongest verdict. "
-        f"{n_unmatched} values of ours have no printed counterpart and are left out.", "",
+        f"Values of ours without a printed counterpart, left out: {n_unmatched}.", "",
     ]  # fmt: skip
     for table in dict.fromkeys(entry.published.table for entry in entries):
         lines += _markdown_grid(table, [e for e in entries if e.published.table == table])

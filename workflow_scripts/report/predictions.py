@@ -130,7 +130,7 @@ def read_cases(header: Header) -> Cases:
     """
     import pyarrow.parquet as pq
 
-    table = pq.read_table(header.path)
+    table = pq.ParquetFile(header.path).read()  # read_table would import pandas
     score_names = [f"score_{i}" for i in range(_score_count(table.column_names))]
     wanted = ["image_id", "patient_id", "truth"] + ["episode"] * (header.kind == "episodes")
     missing = [name for name in wanted if name not in table.column_names]
@@ -169,12 +169,19 @@ def _integers(header: Header, table: pa.Table, name: str) -> NDArray[np.int64]:
         column = table[name].cast(pa.int64())
     except pa.ArrowInvalid as error:
         raise refuse(f"{header.path} column {name}", "integers", str(error), AGAIN) from error
-    return np.asarray(column.to_numpy(), dtype=np.int64)
+    return _array(column)
 
 
 def _floats(table: pa.Table, name: str) -> NDArray[np.float64]:
     """Return a column as float64; a gap is NaN."""
-    return np.asarray(table[name].to_numpy(), dtype=np.float64)
+    import pyarrow as pa
+
+    return _array(table[name].cast(pa.float64()).fill_null(np.nan))
+
+
+def _array(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return a column without gaps as an array; pyarrow's own way would import pandas."""
+    return np.concatenate([np.from_dlpack(chunk) for chunk in column.chunks])
 
 
 def _check_numbers(header: Header, cases: Cases) -> None:

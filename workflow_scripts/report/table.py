@@ -30,7 +30,7 @@ from workflow_scripts.report.rendering import blocks, latex, markdown
 
 log = logging.getLogger(__name__)
 N_RESAMPLES = 1000  # ours: the percentile of a bound then wavers by about 0.7 %
-POOL_BYTES = 16 << 20  # ours: with smaller predictions the processes' start-up costs more
+POOL_BYTES = 4 << 20  # ours: with smaller predictions the processes' start-up costs more
 Cell = tuple[Header, ...]  # one header a seed
 
 

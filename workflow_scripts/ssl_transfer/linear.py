@@ -37,6 +37,7 @@ from workflow_scripts.ssl_transfer.cases import (
 )
 from workflow_scripts.ssl_transfer.protocols import LINEAR, LinearOptions
 from workflow_scripts.ssl_transfer.regularisation_path import (
+    Coordinates,
     Fit,
     Score,
     best,
@@ -172,14 +173,32 @@ def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -
     with threadpool_limits(limits=threads):
         model = probe(options.tolerance, options.max_iterations)
         score = score_of(cases.card["metric"], options)
-        training, validation = arrays(parts.training), arrays(parts.validation)
-        fits = search(model, training, validation, path.tolist(), score)
+        training, validation, scale = _prepared(
+            arrays(parts.training), arrays(parts.validation), options
+        )
+        fits = search(model, training, validation, path.tolist(), score, scale)
         chosen = best(fits)
         if options.refit == "cold":
             model = probe(options.tolerance, options.max_iterations)
-        converged = fit(model, *arrays(both.sort_values(order)), chosen.c)
+        training, test, scale = _prepared(
+            arrays(both.sort_values(order)), arrays(parts.test), options
+        )
+        converged = fit(model, *training, chosen.c * scale**2)
         final = Fit(chosen.c, np.nan, int(model.n_iter_[0]), converged)
-        return Result(fits, chosen, final, logits(model, arrays(parts.test)[0]))
+        return Result(fits, chosen, final, logits(model, test[0]))
+
+
+def _prepared(
+    training: Arrays, judged: Arrays, options: LinearOptions
+) -> tuple[Arrays, Arrays, float]:
+    """Return both parts in the protocol's coordinates, which the training part defines.
+
+    The last value is what the features were divided by.
+    """
+    if options.coordinates == "features":
+        return training, judged, 1.0
+    to = Coordinates.of(training[0])
+    return (to(training[0]), training[1]), (to(judged[0]), judged[1]), to.scale
 
 
 def score_of(metric: str, options: LinearOptions) -> Score:

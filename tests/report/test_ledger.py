@@ -1,0 +1,175 @@
+"""The ledger: one verdict a value, by rules that leave no gap."""
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from workflow_scripts.problems import InputError
+from workflow_scripts.report import ledger
+from workflow_scripts.report.ledger import count_cells, judge, main, make_ledger
+from workflow_scripts.report.long_form import Value, write_values
+from workflow_scripts.report.published import Published
+
+from .conftest import value_of
+
+PUBLISHED = Path(__file__).parents[2] / "results/published/ssl_transfer.csv"
+NONE: frozenset[str] = frozenset()
+
+
+def printed(value: float = 70.0, tolerance: float = 1.5, **words: str) -> Published:
+    content = {
+        "system": "ssl_transfer", "table": "ssl_transfer_few_shot", "row": "moco-v2",
+        "column": "chestx 5-way", "metric": "accuracy", "unit": "percent", "source": "s",
+        "note": "", "tolerance_reason": "r", **words,
+    }  # fmt: skip
+    return Published(value=value, spread=math.nan, tolerance=tolerance, **content)
+
+
+@pytest.mark.parametrize(
+    ("ours", "verdict", "reason"),
+    [
+        (value_of(0.715), "reproduced", "difference 1.50 within the tolerance 1.50"),
+        (value_of(0.685), "reproduced", "difference 1.50 within the tolerance 1.50"),
+        (value_of(0.7151), "outside", "difference 1.51 beyond the tolerance 1.50"),
+        (value_of(0.6849), "outside", "difference 1.51 beyond the tolerance 1.50"),
+        (value_of(0.7, data="phantom"), "not comparable", "phantom"),
+        (value_of(0.7, protocol="corrected"), "not comparable", "protocol: ours corrected"),
+        (value_of(math.nan), "not comparable", "undefined"),
+        (value_of(0.7, ci_low=0.68, ci_high=0.72), "not comparable", "too few cases"),
+        (value_of(0.7, ci_low=math.nan, ci_high=math.nan), "reproduced", "difference 0.00"),
+        (None, "not run", "no value of ours"),
+    ],
+)
+def test_verdict_follows_the_first_rule_that_applies(
+    ours: Value | None, verdict: str, reason: str
+) -> None:
+    found, why = judge(printed(), ours, NONE)
+    assert (found, why[: len(reason)]) == (verdict, reason)
+
+
+@pytest.mark.parametrize("name", ["chestx", "moco-v2"])
+def test_a_cell_that_cannot_be_had_is_no_access_unless_we_have_it(name: str) -> None:
+    assert judge(printed(), None, frozenset({name})) == ("no access", f"no access to {name}")
+    assert judge(printed(), value_of(0.7), frozenset({name}))[0] == "reproduced"
+
+
+@given(
+    st.one_of(st.just(math.nan), st.floats(0, 1)),
+    st.sampled_from(["chestx", "phantom"]),
+    st.sampled_from(["released", "corrected"]),
+    st.floats(0, 100),
+    st.floats(0.01, 30),
+)
+def test_only_comparable_values_are_reproduced_or_outside(
+    value: float, data: str, protocol: str, target: float, tolerance: float
+) -> None:
+    ours = value_of(value, data=data, protocol=protocol)
+    verdict, reason = judge(printed(target, tolerance), ours, NONE)
+    comparable = data != "phantom" and protocol == "released" and not math.isnan(value)
+    decided = comparable and round(100 * ours.half_width, 9) <= tolerance
+    assert reason
+    if abs(100 * ours.half_width - tolerance) > 1e-6:
+        assert (verdict in ("reproduced", "outside")) == decided
+    if verdict in ("reproduced", "outside"):
+        near = abs(100 * value - target) <= tolerance + 5e-5  # printed to four decimals
+        far = abs(100 * value - target) >= tolerance - 5e-5
+        assert near if verdict == "reproduced" else far
+
+
+def test_fractions_and_percent_are_compared_in_the_printed_unit() -> None:
+    as_fraction = printed(0.7, 0.015, unit="fraction")
+    assert judge(as_fraction, value_of(0.715), NONE)[0] == "reproduced"
+    assert judge(as_fraction, value_of(0.7152), NONE)[0] == "outside"
+
+
+def test_a_printed_number_counts_once_with_its_strongest_verdict() -> None:
+    values = [value_of(0.7, protocol="corrected"), value_of(0.7, protocol="released")]
+    other = printed(column="bach 2-way")
+    entries = make_ledger([printed(), other], values, NONE)
+    assert [e.verdict for e in entries] == ["not comparable", "reproduced", "not run"]
+    counts = count_cells((e.published.key, e.verdict) for e in entries)
+    assert counts == {"ssl_transfer_few_shot": {"reproduced": 1, "not run": 1}}
+
+
+@given(st.sets(st.integers(0, 189)))
+def test_every_printed_number_is_in_the_ledger(chosen: set[int]) -> None:
+    cells = ledger.read_published([PUBLISHED])
+    values = [
+        value_of(0.5, table=c.table, row=c.row, column=c.column, metric=c.metric)
+        for i, c in enumerate(cells)
+        if i in chosen
+    ]
+    entries = make_ledger(cells, values, NONE)
+    assert [e.published for e in entries] == list(cells)
+    assert sum(e.ours is not None for e in entries) == len(chosen)
+
+
+def test_another_metric_is_not_set_beside_a_printed_one() -> None:
+    (entry,) = make_ledger([printed()], [value_of(0.7, metric="auc")], NONE)
+    assert entry.verdict == "not run"
+
+
+def run_main(folder: Path, values: list[Value], *words: str) -> tuple[list[dict[str, str]], str]:
+    write_values(folder / "t.csv", values)
+    tables = ["--tables", str(folder / "t.csv")] if values else []
+    out = ["--csv", str(folder / "ledger.csv"), "--markdown", str(folder / "ledger.md")]
+    main(["--published", str(PUBLISHED), *tables, *out, *words])
+    with (folder / "ledger.csv").open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle)), (folder / "ledger.md").read_text(encoding="utf-8")
+
+
+def test_the_csv_sets_ours_beside_the_printed_number_in_its_unit(tmp_path: Path) -> None:
+    value = value_of(0.7376, column="shenzhen 2-way", ci_low=0.73, ci_high=0.7452)
+    lines, page = run_main(tmp_path, [value, value_of(0.3, row="my own")])
+    assert len(lines) == 190
+    (line,) = [x for x in lines if x["ours"]]
+    assert (line["row"], line["published"], line["spread"]) == ("moco-v2", "73.7600", "0.6600")
+    assert (line["ours"], line["ours_low"], line["difference"]) == ("73.7600", "73.0000", "0.0000")
+    assert line["verdict"] == "reproduced"
+    assert "| ssl_transfer_few_shot | 1 | 0 | 0 | 0 | 142 | 143 |" in page
+    assert "| **all** | 1 | 0 | 0 | 0 | 189 | 190 |" in page
+    assert "without a printed counterpart, left out: 1." in page
+
+
+def test_phantoms_are_never_reproduced(tmp_path: Path) -> None:
+    value = value_of(0.7376, column="shenzhen 2-way", data="phantom")
+    lines, page = run_main(tmp_path, [value])
+    assert {line["verdict"] for line in lines} == {"not comparable", "not run"}
+    assert "**PHANTOM: " in page
+
+
+def test_a_suspicious_printed_number_stays_with_its_note(tmp_path: Path) -> None:
+    lines, page = run_main(tmp_path, [])
+    noted = [x for x in lines if "suspicious" in x["note"]]
+    assert len(noted) == 3
+    assert page.count("suspicious") == 3
+
+
+def test_two_runs_of_the_ledger_give_equal_bytes(tmp_path: Path) -> None:
+    value = value_of(0.7376, column="shenzhen 2-way")
+    contents = []
+    for _ in range(2):
+        run_main(tmp_path, [value])
+        contents.append((tmp_path / "ledger.csv").read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_data_without_access_are_named_on_the_command_line(tmp_path: Path) -> None:
+    lines, _ = run_main(tmp_path, [], "--no-access", "chexpert")
+    assert sum(line["verdict"] == "no access" for line in lines) == 3 * 13
+
+
+def test_an_unknown_name_without_access_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"--no-access: expected one of .* found chexprt"):
+        run_main(tmp_path, [], "--no-access", "chexprt")
+
+
+def test_a_table_given_twice_is_refused(tmp_path: Path) -> None:
+    write_values(tmp_path / "u.csv", [value_of(0.7)])
+    paths = [tmp_path / "u.csv"] * 2
+    with pytest.raises(InputError, match="expected a value once"):
+        ledger.read_tables(paths)
