@@ -33,6 +33,7 @@ PUBLISHED = sorted(map(str, Path("results/published").glob("*.csv")))
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),
+    experiment="|".join(map(re.escape, plan.experiments)) or "none",
     geometry="[a-z]+[0-9]+",
     normalisation="own|none",
     protocol="released|corrected",

@@ -50,6 +50,7 @@ class Plan:
         self.datasets: Mapping[str, Any] = config["datasets"]
         self.checkpoints: Mapping[str, Any] = config["checkpoints"]
         self.phantoms: Mapping[str, Any] = config["phantoms"].get("datasets", {})
+        self.experiments: Mapping[str, list[str]] = config.get("experiments", {})
         self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
 
     # Data sets
@@ -99,6 +100,10 @@ class Plan:
         columns = system["few_shot"]["columns"] + system["linear"]["columns"]
         used = {column["dataset"] for column in columns}
         return [name for name in self.datasets if name in used]
+
+    def of_experiment(self, experiment: str, file: str) -> list[str]:
+        """Return `file` of each data set of an experiment, below the data set's folder."""
+        return [f"{self.results}/datasets/{name}/{file}" for name in self.experiments[experiment]]
 
     # Checkpoints
 
@@ -172,6 +177,11 @@ class Plan:
         n_support = self.config["ssl_transfer"]["few_shot"]["n_support"]
         runs = self._runs("few_shot")
         return [self._predictions("few_shot", FEW_SHOT_RUN, n_support=n_support, **r) for r in runs]
+
+    def linear_column(self, dataset: str) -> str:
+        """Return what the table calls a data set of the linear evaluation."""
+        columns = self.config["ssl_transfer"]["linear"]["columns"]
+        return next((c.get("column", dataset) for c in columns if c["dataset"] == dataset), dataset)
 
     def linear_runs(self) -> list[str]:
         """Return the predictions behind the linear table."""

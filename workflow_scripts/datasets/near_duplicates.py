@@ -77,7 +77,7 @@ def difference_hash(images: NDArray[np.uint8]) -> Hashes:
     >>> int(np.bitwise_count(difference_hash(ramp)).sum())
     256
     """
-    gray = images.astype(np.float32).mean(axis=3)
+    gray = images.mean(axis=3, dtype=np.float32)
     fields = _mean_of_fields(_mean_of_fields(gray, 1, SIDE), 2, SIDE + 1)
     brighter = (fields[:, :, 1:] > fields[:, :, :-1]).reshape(len(images), -1)
     packed = np.packbits(brighter, axis=1)
@@ -90,7 +90,7 @@ def _mean_of_fields(gray: NDArray[np.float32], axis: int, n: int) -> NDArray[np.
     sums = np.add.reduceat(gray, edges[:-1], axis=axis)
     shape = [1, 1, 1]
     shape[axis] = n
-    means: NDArray[np.float32] = sums / np.diff(edges).reshape(shape)
+    means: NDArray[np.float32] = sums / np.diff(edges).astype(np.float32).reshape(shape)
     return means
 
 
