@@ -87,10 +87,10 @@ def difference_hash(images: NDArray[np.uint8]) -> Hashes:
 def _mean_of_fields(gray: NDArray[np.float32], axis: int, n: int) -> NDArray[np.float32]:
     """Return the means of `n` stripes of equal width (to a pixel) along an axis."""
     edges = np.linspace(0, gray.shape[axis], n + 1).astype(int)
-    sums = np.add.reduceat(gray, edges[:-1], axis=axis)
     shape = [1, 1, 1]
     shape[axis] = n
-    means: NDArray[np.float32] = sums / np.diff(edges).astype(np.float32).reshape(shape)
+    means: NDArray[np.float32] = np.add.reduceat(gray, edges[:-1], axis=axis)
+    means /= np.diff(edges).reshape(shape)
     return means
 
 
