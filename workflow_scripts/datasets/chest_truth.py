@@ -147,7 +147,7 @@ def chexpert_truth(rng: Rng, n_patients: int, min_per_class: int, full: bool) ->
 
     truth = _images(rng, sample_visits(rng, n_patients), describe, observation_text)
     _require(truth, truth["label_text"].str.contains("Pleural Effusion=1"), min_per_class)
-    return truth
+    return truth.sort_values("image_id", ignore_index=True)  # train.csv, then valid.csv
 
 
 def mimic_cxr_truth(rng: Rng, n_patients: int, min_per_class: int) -> pd.DataFrame:
