@@ -42,6 +42,7 @@ def grows(first):
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),
+    experiment="|".join(map(re.escape, plan.experiments)) or "none",
     geometry="[a-z]+[0-9]+",
     normalisation="own|none",
     protocol="released|corrected",

@@ -53,13 +53,14 @@ rule manifest:
     params:
         options=lambda w: as_json(plan.datasets[w.dataset]),
         root=lambda w: plan.data_folder(w.dataset),
+        cache=lambda w: plan.file_cache(w.dataset),
         seed=config["seed"],
         code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
-        " --jobs {threads} --manifest {output.manifest} --card {output.card}"
-        " --quarantine {output.quarantine} > {log} 2>&1"
+        " --jobs {threads} --cache {params.cache:q} --manifest {output.manifest}"
+        " --card {output.card} --quarantine {output.quarantine} > {log} 2>&1"
 
 
 rule leak_free:
@@ -103,11 +104,12 @@ rule store:
         runtime=grows(240),
     params:
         root=lambda w: plan.data_folder(w.dataset),
+        bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
-        " --root {params.root:q} --geometry {wildcards.geometry} --jobs {threads}"
-        " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
+        " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
+        " --jobs {threads} --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 
 
@@ -235,4 +237,57 @@ rule segmentation_data:
             for dataset, grid in plan.volume_stores().items()
             for file in ("leak_free.json", f"volumes/{grid}.png")
         ],
+    localrule: True
+
+
+rule experiment_leak_free:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+    output:
+        certificate="<results>/experiments/{experiment}/leak_free.json",
+    log:
+        "<logs>/experiments/{experiment}/leak_free.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/leak_free.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=20,
+    params:
+        code=code_digest("workflow_scripts.datasets.leaks"),
+    shell:
+        "{PYTHON} -m workflow_scripts.datasets.leaks --manifests {input.manifests}"
+        " --out {output.certificate} > {log} 2>&1"
+
+
+rule near_duplicates:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+        stores=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.npy"),
+        indexes=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.parquet"),
+    output:
+        warnings="<results>/experiments/{experiment}/near_duplicates_{geometry}.csv",
+    log:
+        "<logs>/experiments/{experiment}/near_duplicates_{geometry}.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/near_duplicates_{geometry}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        code=code_digest("workflow_scripts.datasets.near_duplicates"),
+    shell:
+        "{PYTHON} -m workflow_scripts.datasets.near_duplicates --manifests {input.manifests}"
+        " --stores {input.stores} --indexes {input.indexes} --out {output.warnings}"
+        " > {log} 2>&1"
+
+
+rule experiments:
+    input:
+        expand(rules.experiment_leak_free.output.certificate, experiment=plan.experiments),
     localrule: True

@@ -86,13 +86,14 @@ rule linear:
         mem_mb=grows(16000),
         runtime=grows(240),
     params:
+        column=lambda w: plan.linear_column(w.dataset),
         code=code_digest("workflow_scripts.ssl_transfer.linear"),
     shell:
         "{PYTHON} -m workflow_scripts.ssl_transfer.linear --features {input.features}"
         " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
-        " --seed {wildcards.seed} --threads {threads} --out {output.predictions}"
-        " --path {output.path} > {log} 2>&1"
+        " --seed {wildcards.seed} --threads {threads} --column {params.column:q}"
+        " --out {output.predictions} --path {output.path} > {log} 2>&1"
 
 
 rule ssl_transfer:

@@ -50,6 +50,7 @@ class Plan:
         self.datasets: Mapping[str, Any] = config["datasets"]
         self.checkpoints: Mapping[str, Any] = config["checkpoints"]
         self.phantoms: Mapping[str, Any] = config["phantoms"].get("datasets", {})
+        self.experiments: Mapping[str, list[str]] = config.get("experiments", {})
         self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
 
     # Data sets
@@ -90,6 +91,17 @@ class Plan:
         """Return each segmentation data set with its working grid."""
         return {name: one["grid"] for name, one in self.datasets.items() if "grid" in one}
 
+    def file_cache(self, dataset: str) -> str:
+        """Return where it is remembered which files of a folder were checked."""
+        entry = self.datasets[dataset]
+        top = f"{self.results}/state" if entry["root"] in self.phantoms else "state"
+        return f"{top}/file_checks/{entry['root']}.{entry['layout']}.jsonl"
+
+    def bit_depth_argument(self, dataset: str) -> str:
+        """Return the words that give the range of a data set's deep gray images, or none."""
+        bit_depth = layout_named(self.datasets[dataset]["layout"]).bit_depth
+        return "" if bit_depth is None else f"--bit-depth {bit_depth}"
+
     def layout_code(self, step: str, dataset: str) -> str:
         """Return the digest of a step of `datasets` with the layout it loads by name."""
         layout = self.datasets[dataset]["layout"]
@@ -103,6 +115,10 @@ class Plan:
         columns = system["few_shot"]["columns"] + system["linear"]["columns"]
         used = {column["dataset"] for column in columns}
         return [name for name in self.datasets if name in used]
+
+    def of_experiment(self, experiment: str, file: str) -> list[str]:
+        """Return `file` of each data set of an experiment, below the data set's folder."""
+        return [f"{self.results}/datasets/{name}/{file}" for name in self.experiments[experiment]]
 
     # Checkpoints
 
@@ -192,6 +208,11 @@ class Plan:
         n_support = self.config["ssl_transfer"]["few_shot"]["n_support"]
         runs = self._runs("few_shot")
         return [self._predictions("few_shot", FEW_SHOT_RUN, n_support=n_support, **r) for r in runs]
+
+    def linear_column(self, dataset: str) -> str:
+        """Return what the table calls a data set of the linear evaluation."""
+        columns = self.config["ssl_transfer"]["linear"]["columns"]
+        return next((c.get("column", dataset) for c in columns if c["dataset"] == dataset), dataset)
 
     def linear_runs(self) -> list[str]:
         """Return the predictions behind the linear table."""
