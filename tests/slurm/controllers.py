@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -102,7 +103,7 @@ def processes_of(module: str) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         words = name_of(pid).split()
-        if words and "python" in words[0] and ("-m", module) in zip(words, words[1:], strict=False):
+        if words and "python" in words[0] and ("-m", module) in itertools.pairwise(words):
             found.append(pid)
     return found
 

@@ -155,9 +155,9 @@ def history(plans: Iterable[Sequence[PlannedJob]]) -> dict[str, list[tuple[Plann
 def printed(rows: Sequence[Forecast]) -> str:
     """Return one line a rule, and the totals."""
     head = ("rule", "jobs", "submissions", "GPU-h", "core-h", "disk GB", "peak MB", "rests on")
-    lines = [head]
-    for rule in dict.fromkeys(row.rule for row in rows):
-        lines.append(_line(rule, [row for row in rows if row.rule == rule]))
+    rules = dict.fromkeys(row.rule for row in rows)
+    lines: list[tuple[str, ...]] = [head]
+    lines += [_line(rule, [row for row in rows if row.rule == rule]) for rule in rules]
     lines.append(_line("total", rows))
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = "\n".join(

@@ -25,7 +25,7 @@ class LogHandlerSettings(LogHandlerSettingsBase):
     )
 
 
-class LogHandler(LogHandlerBase):  # type: ignore[misc]  # the interface package has no types
+class LogHandler(LogHandlerBase):
     """Writes a row for each job that Snakemake announces."""
 
     writes_to_stream = writes_to_file = needs_rulegraph = False
@@ -44,7 +44,7 @@ class LogHandler(LogHandlerBase):  # type: ignore[misc]  # the interface package
             self._groups += 1  # a dry run gives all groups of one kind the same name
             name = f"{fields['group_id']}-{self._groups}"
             self._group |= {job.jobid: name for job in fields["jobs"]}
-        if event != LogEvent.JOB_INFO:
+        if event != LogEvent.JOB_INFO or not isinstance(self.settings, LogHandlerSettings):
             return
         resources = {
             name: value
