@@ -167,7 +167,9 @@ rule near_duplicates:
     input:
         manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
         stores=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.npy"),
-        indexes=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.parquet"),
+        indexes=lambda w: plan.of_experiment(
+            w.experiment, f"store/{w.geometry}.parquet"
+        ),
     output:
         warnings="<results>/experiments/{experiment}/near_duplicates_{geometry}.csv",
     log:
@@ -190,5 +192,7 @@ rule near_duplicates:
 
 rule experiments:
     input:
-        expand(rules.experiment_leak_free.output.certificate, experiment=plan.experiments),
+        expand(
+            rules.experiment_leak_free.output.certificate, experiment=plan.experiments
+        ),
     localrule: True
