@@ -27,7 +27,16 @@ except InputError as error:
 plan = Plan(config)
 PYTHON = "python -m workflow_scripts.warm" if config["start"] == "warm" else "python"
 OVERLAYS = " ".join(f"--configfile {file}" for file in CONFIG_FILES[1:])
-PUBLISHED = sorted(map(str, Path("results/published").glob("*.csv")))
+PUBLISHED = [  # the papers' numbers; checksums.csv beside them is the lock of the weight files
+    str(file)
+    for file in sorted(Path("results/published").glob("*.csv"))
+    if file.name != "checksums.csv"
+]
+
+
+def grows(first):
+    """A resource that the next attempt asks more of; profiles cap it at their cluster's limit."""
+    return lambda wildcards, attempt: first * attempt
 
 
 wildcard_constraints:

@@ -21,8 +21,8 @@ rule table:
         "../envs/statistics.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         resamples=config["ssl_transfer"]["bootstrap_resamples"],
         seed=config["seed"],

@@ -19,8 +19,8 @@ rule features:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
-        runtime=120,
+        mem_mb=grows(32000),
+        runtime=grows(120),
     params:
         batch_size=config["ssl_transfer"]["features"]["batch_size"],
         precision=config["ssl_transfer"]["features"]["precision"],
@@ -50,8 +50,8 @@ rule few_shot:
     conda:
         "../envs/statistics.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=grows(8000),
+        runtime=grows(30),
     params:
         n_query=config["ssl_transfer"]["few_shot"]["n_query"],
         n_episodes=config["ssl_transfer"]["few_shot"]["n_episodes"],
@@ -83,8 +83,8 @@ rule linear:
     conda:
         "../envs/statistics.yaml"
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=grows(16000),
+        runtime=grows(240),
     params:
         column=lambda w: plan.linear_column(w.dataset),
         code=code_digest("workflow_scripts.ssl_transfer.linear"),

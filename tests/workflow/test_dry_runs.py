@@ -32,18 +32,29 @@ def test_every_target_of_every_profile_can_be_planned(
 def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
     jobs = planned(result.stdout)
-    assert jobs["few_shot"] == 4 * 4  # checkpoints x columns
-    assert jobs["linear"] == 4 * 4
+    assert jobs["few_shot"] == 13 * 4  # checkpoints x columns
+    assert jobs["linear"] == 13 * 4
     assert jobs["manifest"] == jobs["leak_free"] == 5
-    assert jobs["convert"] == 4
+    assert jobs["download"] == jobs["convert"] == 13
     assert "phantom" not in jobs
+
+
+def test_stage_lists_every_published_file_once(snakemake: RunSnakemake) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "stage")
+    jobs = planned(result.stdout)
+    assert jobs == {"download": 17, "stage": 1, "total": 18}  # 19 checkpoints; two files serve two
+
+
+def test_the_demo_downloads_nothing(snakemake: RunSnakemake) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/demo", "all")
+    assert "download" not in planned(result.stdout)
 
 
 def test_one_table_plans_only_what_it_needs(snakemake: RunSnakemake) -> None:
     table = "results/tables/ssl_transfer_linear.csv"
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", table)
     jobs = planned(result.stdout)
-    assert jobs["linear"] == 16
+    assert jobs["linear"] == 13 * 4
     assert "few_shot" not in jobs
     assert "ledger" not in jobs
 
