@@ -249,7 +249,7 @@ def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> 
         _write_races(root / DEMOGRAPHICS[0], truth)
     is_test = truth["split"] == "test"
     parts = [truth] if not is_test.any() else [truth[~is_test], truth[is_test]]
-    for name, rows in zip(names, parts, strict=False):
+    for name, rows in zip(names[: len(parts)], parts, strict=True):
         write_text(root / name, _csv_text(rows))
 
 
