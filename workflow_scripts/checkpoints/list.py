@@ -52,7 +52,7 @@ def size_of(plan: Plan, name: str, options: CheckpointOptions) -> str:
 def rows_of(config: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """Return one row a checkpoint, in the configured order."""
     plan = Plan(config)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, entry in plan.checkpoints.items():
         options = options_of(entry)
         size = "none" if options.weights == "seeded" else size_of(plan, name, options)
