@@ -137,3 +137,102 @@ rule contact_sheet:
     shell:
         "{PYTHON} -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
         " --root {params.root:q} --out {output.sheet} > {log} 2>&1"
+
+
+rule corrupt:
+    input:
+        manifest=lambda w: f"<results>/datasets/{plan.source_of(w.root)}/manifest.parquet",
+        card=lambda w: f"<results>/datasets/{plan.source_of(w.root)}/card.json",
+    output:
+        marker="<results>/data/{root}/CORRUPTED.json",
+    log:
+        "<logs>/corrupt/{root}.log",
+    benchmark:
+        "<benchmarks>/corrupt/{root}.tsv"
+    wildcard_constraints:
+        root="|".join(map(re.escape, plan.corrupted())) or "none",
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        root=lambda w: plan.data_folder(plan.source_of(w.root)),
+        options=lambda w: as_json(
+            plan.datasets[plan.dataset_in(w.root)].get("corruption", {})
+        ),
+        seed=config["seed"],
+        code=lambda w: plan.layout_code("corrupt", plan.source_of(w.root)),
+    shell:
+        "{PYTHON} -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
+        " --card {input.card} --root {params.root:q} --options {params.options:q}"
+        " --seed {params.seed} --jobs {threads} --out {output.marker} > {log} 2>&1"
+
+
+rule volume_store:
+    input:
+        manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
+    output:
+        images="<results>/datasets/{dataset}/volumes/{geometry}.images.npy",
+        masks="<results>/datasets/{dataset}/volumes/{geometry}.masks.npy",
+        index="<results>/datasets/{dataset}/volumes/{geometry}.parquet",
+        quarantine="<results>/datasets/{dataset}/volumes/{geometry}.quarantine.csv",
+    log:
+        "<logs>/volume_store/{dataset}/{geometry}.log",
+    benchmark:
+        "<benchmarks>/volume_store/{dataset}/{geometry}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        root=lambda w: plan.data_folder(w.dataset),
+        code=lambda w: plan.layout_code("volume_store", w.dataset),
+    shell:
+        "{PYTHON} -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
+        " --card {input.card} --root {params.root:q} --grid {wildcards.geometry}"
+        " --jobs {threads} --images {output.images} --masks {output.masks}"
+        " --index {output.index} --quarantine {output.quarantine} > {log} 2>&1"
+
+
+rule volume_sheet:
+    input:
+        images="<results>/datasets/{dataset}/volumes/{geometry}.images.npy",
+        masks="<results>/datasets/{dataset}/volumes/{geometry}.masks.npy",
+        index="<results>/datasets/{dataset}/volumes/{geometry}.parquet",
+    output:
+        sheet=report(
+            "<results>/datasets/{dataset}/volumes/{geometry}.png",
+            caption="../workflow_scripts/report/captions/contact_sheet.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "content": "contact sheet"},
+        ),
+    log:
+        "<logs>/volume_sheet/{dataset}/{geometry}.log",
+    benchmark:
+        "<benchmarks>/volume_sheet/{dataset}/{geometry}.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.datasets.volume_sheet"),
+    shell:
+        "{PYTHON} -m workflow_scripts.datasets.volume_sheet --images {input.images}"
+        " --masks {input.masks} --index {input.index} --out {output.sheet} > {log} 2>&1"
+
+
+rule segmentation_data:
+    input:
+        [
+            f"<results>/datasets/{dataset}/{file}"
+            for dataset, grid in plan.volume_stores().items()
+            for file in ("leak_free.json", f"volumes/{grid}.png")
+        ],
+    localrule: True

@@ -56,9 +56,10 @@ class Plan:
 
     def data_folder(self, dataset: str) -> str:
         """Return the folder of a data set's archive: published, or made by a phantom writer."""
-        folder = self.datasets[dataset]["root"]
-        top = f"{self.results}/data" if folder in self.phantoms else self.config["data_root"]
-        return f"{top}/{folder}"
+        entry = self.datasets[dataset]
+        is_made = entry["root"] in self.phantoms or "made_from" in entry
+        top = f"{self.results}/data" if is_made else self.config["data_root"]
+        return f"{top}/{entry['root']}"
 
     def dataset_in(self, folder: str) -> str:
         """Return the first data set that is read from `folder`."""
@@ -70,10 +71,24 @@ class Plan:
         A published archive does not change and may be absent in a dry run: nothing is watched.
         """
         entry = self.datasets[dataset]
+        if "made_from" in entry:
+            return [f"{self.data_folder(dataset)}/CORRUPTED.json"]
         if entry["root"] in self.phantoms:
             return [f"{self.data_folder(dataset)}/PHANTOM.json"]
         own_table = Path(self.data_folder(dataset), entry.get("table", ""))
         return [str(own_table)] if own_table.is_file() else []
+
+    def corrupted(self) -> list[str]:
+        """Return the folders of the data sets that are made from others."""
+        return [entry["root"] for entry in self.datasets.values() if "made_from" in entry]
+
+    def source_of(self, folder: str) -> str:
+        """Return the data set that the one in `folder` is made from."""
+        return str(self.datasets[self.dataset_in(folder)]["made_from"])
+
+    def volume_stores(self) -> dict[str, str]:
+        """Return each segmentation data set with its working grid."""
+        return {name: one["grid"] for name, one in self.datasets.items() if "grid" in one}
 
     def layout_code(self, step: str, dataset: str) -> str:
         """Return the digest of a step of `datasets` with the layout it loads by name."""

@@ -118,6 +118,10 @@ def _name_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
             if column["dataset"] not in config["datasets"]:
                 keys = ["ssl_transfer", stage, "columns", str(index), "dataset"]
                 yield _unknown(files, keys, column["dataset"], config["datasets"])
+    for name, entry in config["datasets"].items():
+        source = entry.get("made_from")
+        if source is not None and source not in config["datasets"]:
+            yield _unknown(files, ["datasets", name, "made_from"], source, config["datasets"])
     roots = {entry["root"] for entry in config["datasets"].values()}
     for root in config["phantoms"].get("datasets", {}):
         if root not in roots:

@@ -197,7 +197,7 @@ def test_too_few_patients_are_refused_with_the_number_needed() -> None:
 
 @pytest.mark.parametrize(("sampler", "n_classes"), [(shenzhen_truth, 2), (bach_truth, 4)])
 def test_single_visits_are_balanced_and_too_few_are_refused(
-    sampler: Any,  # noqa: ANN401
+    sampler: Any,
     n_classes: int,
 ) -> None:
     truth = sampler(named_rng(0), 10 * n_classes, 10)

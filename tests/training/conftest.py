@@ -85,7 +85,7 @@ class Trainings:
 
         return wait
 
-    def run(self, *arguments: str, **named: Any) -> Ended:  # noqa: ANN401
+    def run(self, *arguments: str, **named: Any) -> Ended:
         """Run a training to its end."""
         return self.start(*arguments, **named)()
 

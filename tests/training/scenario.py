@@ -3,7 +3,6 @@
 Started by `conftest.py` in a process that has imported torch already; `JOB` says what to do.
 """
 
-# ruff: noqa: ANN401
 from __future__ import annotations
 
 import multiprocessing

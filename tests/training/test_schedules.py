@@ -47,7 +47,7 @@ def test_nesterov_sgd_with_the_cosine_moves_the_weights_as_released() -> None:
         )  # float32
 
 
-def torch_rates(make: Any, steps: int) -> list[tuple[float, float]]:  # noqa: ANN401
+def torch_rates(make: Any, steps: int) -> list[tuple[float, float]]:
     """Return learning rate and beta1 that a torch scheduler uses at each step."""
     optimiser = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
     scheduler = make(optimiser)

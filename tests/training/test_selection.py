@@ -19,7 +19,7 @@ GOLDEN = json.loads(
 )
 
 
-def rule(direction: Any = "max", equal_resets: bool = False, patience: int | None = 3) -> Any:  # noqa: ANN401
+def rule(direction: Any = "max", equal_resets: bool = False, patience: int | None = 3) -> Any:
     return SelectionRule("val_metric", "val", direction, equal_resets, patience, "best")
 
 

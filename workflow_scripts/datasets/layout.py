@@ -49,7 +49,7 @@ import importlib
 import importlib.util
 import os
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -63,26 +63,30 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+    from workflow_scripts.datasets.segmentation import Segmentation, Volume
+
 Options = Mapping[str, Any]
 Render = Callable[[dict[str, Any]], "Image"]
+RenderVolume = Callable[[dict[str, Any]], "Volume"]  # of a layout with `segmentation`
 
 PHANTOM_MARK = "PHANTOM.json"  # at the top of a folder that a phantom writer made
 COMMON_OPTIONS = {
     "layout": "name of the layout",
     "root": "the data set's folder below data_root",
     "label_policy": "one of the layout's label policies",
-    "split_policy": "official (of the archive) or drawn (by patient)",
+    "split_policy": "official (of the archive), drawn (by patient) or test_only (segmentation)",
     "split_fractions": "share of the patients in train, val and test when the split is drawn",
     "title": "what the report calls the data set",
     "licence": "licence of the data",
     "access": "who may have them and how",
     "source": "where they come from",
     "citation": "what to cite",
-    "metric": "accuracy or mean_per_class_accuracy",
+    "metric": "accuracy, mean_per_class_accuracy or dice",
+    "grid": "working grid of a segmentation data set, a name in datasets/volumes.py",
     "phantom": "what the phantom writer needs to know; the readers pass it by",
 }
-METRICS = ("accuracy", "mean_per_class_accuracy")
-SPLIT_POLICIES = ("official", "drawn")
+METRICS = ("accuracy", "mean_per_class_accuracy", "dice")
+SPLIT_POLICIES = ("official", "drawn", "test_only")
 TRUTH_COLUMNS = (
     "image_id",
     "path",
@@ -110,6 +114,8 @@ class Index:
         split_policy: where `split` comes from; None when it has to be drawn by patient.
         patients_known: False when `patient_id` only repeats the image.
         unknown: how many rows had a value that had to become unknown, by reason.
+        released_lists: the paper's cross-validation lists: name to split to patients in order;
+            a patient may stand in two splits of a list.
     """
 
     table: pd.DataFrame
@@ -119,6 +125,7 @@ class Index:
     split_policy: str | None = None
     patients_known: bool = True
     unknown: Mapping[str, int] = field(default_factory=dict)
+    released_lists: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +136,7 @@ class Layout:
         name: the module's name; `layout:` of a config entry.
         title, licence, access, source, citation: for the card and for whom data are missing.
         unpack: what belongs where below the data set's folder.
-        metric: `accuracy` or `mean_per_class_accuracy`, the paper's for this data set.
+        metric: `accuracy`, `mean_per_class_accuracy` or `dice`, the paper's for this data set.
         geometry_released: few-shot preprocessing of the released code; None where it had none.
         has_released_split: whether the released code splits this data set.
         modes: Pillow modes an image may have; others would lose pixels on the way to RGB.
@@ -137,6 +144,8 @@ class Layout:
         options: further keys of a config entry, with their meaning.
         read: `read(root, options) -> Index`.
         write: `write(root, truth, render, options)`; None for a user's own table.
+        segmentation: what its masks mean; None where images have labels instead.
+        patients: name space of `patient_id` where several folders show the same people.
     """
 
     name: str
@@ -153,7 +162,9 @@ class Layout:
     policies: Mapping[str, str]
     options: Mapping[str, str]
     read: Callable[[Path, Options], Index]
-    write: Callable[[Path, pd.DataFrame, Render, Options], None] | None
+    write: Callable[[Path, pd.DataFrame, Any, Options], None] | None
+    segmentation: Segmentation | None = None
+    patients: str | None = None
 
     def policy(self, options: Options) -> str:
         """Return the label policy that `options` choose; `check_options` has judged it."""

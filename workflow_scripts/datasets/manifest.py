@@ -90,6 +90,12 @@ def build(
     layout = layout_named(str(options["layout"]))
     check_options(layout, options)
     require_folder(layout, root)
+    if layout.segmentation is not None:
+        from workflow_scripts.datasets import volume_manifest
+
+        return volume_manifest.build(
+            dataset, layout, layout.segmentation, options, root, seed, jobs
+        )
     index = layout.read(root, options)
     rows = index.table
     if layout.has_released_split:
@@ -296,7 +302,7 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
     content = pa.Table.from_pandas(table, schema=schema_of(table), preserve_index=False)
     about = {
         "dataset": card["dataset"],
-        "patients": f"{card['layout']}:{folder_name(card['dataset'], options)}",
+        "patients": patient_names(card, options),
         "patients_known": card["patients_known"],
         "phantom": card["phantom"],
     }
@@ -304,14 +310,21 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
     write_atomic(path, lambda partial: void(pq.write_table(content, partial, compression="zstd")))
 
 
+def patient_names(card: dict[str, Any], options: Options) -> str:
+    """Return the name space of a manifest's patients."""
+    shared = options.get("content") or layout_named(card["layout"]).patients
+    return str(shared or f"{card['layout']}:{folder_name(card['dataset'], options)}")
+
+
 def schema_of(table: pd.DataFrame) -> pa.Schema:
     """Return the Parquet schema of the contract for the columns of `table`."""
     import pyarrow as pa
 
     def type_of(name: str) -> pa.DataType:
-        if name in ("label", "order_released"):
+        if name in ("label", "order_released", "frame_index", "slices", "rows", "columns"):
             return pa.int64()
-        return pa.float64() if name.startswith("label_") or name == "age_years" else pa.string()
+        is_number = name.startswith(("label_", "spacing_")) or name == "age_years"
+        return pa.float64() if is_number else pa.string()
 
     return pa.schema([(name, type_of(name)) for name in table.columns])
 

@@ -255,18 +255,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from workflow_scripts.datasets.manifest import parse_options
 
     options = parse_options(given.options)
-    check_options(layout_named(str(options["layout"])), options)
-    size, knobs = parse_phantom(given.phantom, str(options["layout"]))
+    layout = layout_named(str(options["layout"]))
+    check_options(layout, options)
     root = _free_folder(given.out)
-    truth, anatomy = sample_truth(options, size, given.seed, given.dataset)
-    draw_row = functools.partial(
-        draw,
-        anatomy=anatomy,
-        knobs=knobs,
-        size=size.image_size,
-        seed=given.seed,
-        dataset=given.dataset,
-    )
+    draw_row: Any
+    if layout.segmentation is not None:
+        from workflow_scripts.datasets import volume_phantom
+
+        truth, draw_row, knobs, image_size = volume_phantom.plan_archive(
+            layout.name, options, given.phantom, given.seed, given.dataset
+        )
+    else:
+        size, knobs = parse_phantom(given.phantom, layout.name)
+        truth, anatomy = sample_truth(options, size, given.seed, given.dataset)
+        image_size = size.image_size
+        draw_row = functools.partial(
+            draw,
+            anatomy=anatomy,
+            knobs=knobs,
+            size=image_size,
+            seed=given.seed,
+            dataset=given.dataset,
+        )
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -274,7 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_archive(partial, options, truth, draw_row, max(1, given.jobs))
         made = {"dataset": given.dataset, "seed": given.seed, "knobs": asdict(knobs)}
         mark = read_json(partial / PHANTOM_MARK)
-        write_json(partial / PHANTOM_MARK, {**mark, **made, "image_size": size.image_size})
+        write_json(partial / PHANTOM_MARK, {**mark, **made, "image_size": image_size})
         shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
     finally:

@@ -111,7 +111,8 @@ def read_rows(manifest: Path) -> list[Row]:
             f"no {', '.join(missing)}",
             "make the manifest again",
         )
-    table = pq.read_table(manifest, columns=list(Row._fields)).to_pydict()
+    file = pq.ParquetFile(manifest)  # read_table would import pandas, a second of CPU
+    table = file.read(columns=list(Row._fields)).to_pydict()
     rows = [Row(*values) for values in zip(*(table[name] for name in Row._fields), strict=True)]
     if not rows:
         raise refuse(

@@ -95,9 +95,10 @@ class LinearOptions:
     precision: Literal["float32", "float64"] = option(
         "in float32 the line search ends before the tolerance is met", "released code; measured"
     )
-    row_space: bool = option(
-        "with fewer images than feature dimensions, fit in the span of the training images: the "
-        "same optimum, many times faster; a fit that stops early would stop elsewhere",
+    coordinates: Literal["features", "centred"] = option(
+        "centring and scaling the features, and with fewer images than feature dimensions a "
+        "rotation into their span, leave the optimum where it is and reach it many times faster; "
+        "a fit that stops early would stop elsewhere",
         "ours; exact for converged fits",
     )
     refit: Literal["warm", "cold"] = option(
@@ -143,7 +144,7 @@ LINEAR: dict[Protocol, LinearOptions] = {
         max_iterations=100,
         tolerance=1e-4,
         precision="float32",
-        row_space=False,
+        coordinates="features",
         refit="warm",
         undefined_recall_is_nan=True,
     ),
@@ -156,7 +157,7 @@ LINEAR: dict[Protocol, LinearOptions] = {
         max_iterations=2_000,
         tolerance=1e-6,
         precision="float64",
-        row_space=True,
+        coordinates="centred",
         refit="cold",
         undefined_recall_is_nan=False,
     ),
