@@ -41,8 +41,8 @@ def write_phantom(options: CheckpointOptions, path: Path) -> None:
 
 def is_same(one: CheckpointOptions, other: CheckpointOptions) -> bool:
     """Tell whether two entries mean the same published file, in other variants."""
-    sides = (one.format, split_name(one.architecture)[0], one.seed)
-    return sides == (other.format, split_name(other.architecture)[0], other.seed)
+    sides = (one.file, one.format, split_name(one.architecture)[0], one.seed)
+    return sides == (other.file, other.format, split_name(other.architecture)[0], other.seed)
 
 
 def planned(text: str, folder: Path) -> dict[Path, CheckpointOptions]:
