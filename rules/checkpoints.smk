@@ -31,7 +31,7 @@ rule download:
         checksums="results/published/checksums.csv",
         code=code_digest("workflow_scripts.checkpoints.download"),
     shell:
-        "{PYTHON} -m workflow_scripts.checkpoints.download --options {params.options:q}"
+        "python -m workflow_scripts.checkpoints.download --options {params.options:q}"
         " --out {params.out:q} --checksums {params.checksums} --receipt {output.receipt}"
         " 2>&1 | tee {log}"
 
@@ -54,7 +54,7 @@ rule phantom_checkpoint:
         options=lambda w: as_json(plan.checkpoints[plan.checkpoint_in(w.file)]),
         code=lambda w: plan.format_code("phantom", plan.checkpoint_in(w.file)),
     shell:
-        "{PYTHON} -m workflow_scripts.checkpoints.phantom --options {params.options:q}"
+        "python -m workflow_scripts.checkpoints.phantom --options {params.options:q}"
         " --out {output.source} > {log} 2>&1"
 
 
@@ -83,6 +83,6 @@ rule convert:
         source=lambda w: plan.source_argument(w.checkpoint),
         code=lambda w: plan.format_code("convert", w.checkpoint),
     shell:
-        "{PYTHON} -m workflow_scripts.checkpoints.convert --checkpoint {wildcards.checkpoint}"
+        "python -m workflow_scripts.checkpoints.convert --checkpoint {wildcards.checkpoint}"
         " --options {params.options:q} {params.source} --backbone {output.backbone}"
         " --certificate {output.certificate} > {log} 2>&1"

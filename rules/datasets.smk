@@ -23,7 +23,7 @@ rule phantom:
         seed=config["seed"],
         code=lambda w: plan.layout_code("phantom", plan.dataset_in(w.root)),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
+        "python -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
         " --options {params.options:q} --phantom {params.phantom:q} --seed {params.seed}"
         " --jobs {threads} --out {output.marker} > {log} 2>&1"
 
@@ -57,7 +57,7 @@ rule manifest:
         seed=config["seed"],
         code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
+        "python -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
         " --jobs {threads} --cache {params.cache:q} --manifest {output.manifest}"
         " --card {output.card} --quarantine {output.quarantine} > {log} 2>&1"
@@ -81,7 +81,7 @@ rule leak_free:
     params:
         code=code_digest("workflow_scripts.datasets.leaks"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
         " --out {output.certificate} > {log} 2>&1"
 
 
@@ -107,7 +107,7 @@ rule store:
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
+        "python -m workflow_scripts.datasets.store --manifest {input.manifest}"
         " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
         " --jobs {threads} --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
@@ -137,7 +137,7 @@ rule contact_sheet:
         root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.phantoms.contact_sheet"),
     shell:
-        "{PYTHON} -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
+        "python -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
         " --root {params.root:q} --out {output.sheet} > {log} 2>&1"
 
 
@@ -167,7 +167,7 @@ rule corrupt:
         seed=config["seed"],
         code=lambda w: plan.layout_code("corrupt", plan.source_of(w.root)),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
+        "python -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
         " --card {input.card} --root {params.root:q} --options {params.options:q}"
         " --seed {params.seed} --jobs {threads} --out {output.marker} > {log} 2>&1"
 
@@ -195,7 +195,7 @@ rule volume_store:
         root=lambda w: plan.data_folder(w.dataset),
         code=lambda w: plan.layout_code("volume_store", w.dataset),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
+        "python -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
         " --card {input.card} --root {params.root:q} --grid {wildcards.geometry}"
         " --jobs {threads} --images {output.images} --masks {output.masks}"
         " --index {output.index} --quarantine {output.quarantine} > {log} 2>&1"
@@ -226,7 +226,7 @@ rule volume_sheet:
     params:
         code=code_digest("workflow_scripts.datasets.volume_sheet"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.volume_sheet --images {input.images}"
+        "python -m workflow_scripts.datasets.volume_sheet --images {input.images}"
         " --masks {input.masks} --index {input.index} --out {output.sheet} > {log} 2>&1"
 
 
@@ -258,7 +258,7 @@ rule experiment_leak_free:
     params:
         code=code_digest("workflow_scripts.datasets.leaks"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.leaks --manifests {input.manifests}"
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifests}"
         " --out {output.certificate} > {log} 2>&1"
 
 
@@ -284,7 +284,7 @@ rule near_duplicates:
     params:
         code=code_digest("workflow_scripts.datasets.near_duplicates"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.near_duplicates --manifests {input.manifests}"
+        "python -m workflow_scripts.datasets.near_duplicates --manifests {input.manifests}"
         " --stores {input.stores} --indexes {input.indexes} --out {output.warnings}"
         " > {log} 2>&1"
 
