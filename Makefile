@@ -1,7 +1,7 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slurm check-style bench lock graph plans clean-demo
+.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph plans clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
@@ -10,9 +10,11 @@ LOCK ?= envs/requirements.lock
 help:
 	@echo "make demo   the whole workflow on phantoms, to tables, figures and a report"
 	@echo "make test   all checks and tests"
-	@echo "make test-slurm  the LEONARDO profile on a throw-away SLURM (Debian, root; about ten minutes)"
+	@echo "make test-slurm  the LEONARDO profile on a throw-away SLURM (Debian, root; ten minutes and more)"
 	@echo "make install LOCK=envs/requirements-cuda12.lock  libraries for an older GPU driver"
 	@echo "make bench  the benchmarks, with ratios and equality checks"
+	@echo "make test-zoo  converters against TensorFlow and JAX themselves (installs them in .venv-zoo)"
+	@echo "make plans  the stored plans that tests compare with, and docs/dag.svg"
 	@echo "make lock   resolve envs/requirements.in into envs/requirements.lock"
 
 install:
@@ -25,6 +27,10 @@ demo: .venv/ready
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
+
+# TensorFlow and JAX write checkpoints and features; our readers, without them, must agree.
+test-zoo: .venv/ready .venv-zoo/ready
+	ZOO_PYTHON=.venv-zoo/bin/python $(BIN)/python -m pytest tests/zoo
 
 # SLURM, its database and its authentication come from Debian; nothing is started by the install,
 # and the tests see only what they start themselves.
@@ -52,6 +58,10 @@ lock: .venv/ready
 	  --no-emit-index-url --no-header --override envs/cuda12-override.txt envs/requirements.in \
 	  --output-file envs/requirements-cuda12.lock
 
+lock-zoo: .venv/ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header envs/zoo.in --output-file envs/zoo.lock
+
 clean-demo:
 	rm -rf results/demo logs/demo benchmarks/results/demo
 
@@ -64,3 +74,10 @@ clean-demo:
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip sync --quiet --require-hashes $(LOCK)
 	@touch .venv/ready
+
+# --python: without it uv would install into .venv, the one it finds in this folder.
+.venv-zoo/ready: envs/zoo.lock | .venv/ready
+	@echo "Setting up .venv-zoo (2 GB on disk) ..."
+	$(PYTHON) -m venv .venv-zoo
+	$(BIN)/uv pip sync --quiet --python .venv-zoo/bin/python --require-hashes envs/zoo.lock
+	@touch $@

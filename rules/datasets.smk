@@ -23,7 +23,7 @@ rule phantom:
         seed=config["seed"],
         code=lambda w: plan.layout_code("phantom", plan.dataset_in(w.root)),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
+        "python -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
         " --options {params.options:q} --phantom {params.phantom:q} --seed {params.seed}"
         " --jobs {threads} --out {output.marker} > {log} 2>&1"
 
@@ -53,13 +53,14 @@ rule manifest:
     params:
         options=lambda w: as_json(plan.datasets[w.dataset]),
         root=lambda w: plan.data_folder(w.dataset),
+        cache=lambda w: plan.file_cache(w.dataset),
         seed=config["seed"],
         code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
+        "python -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
-        " --jobs {threads} --manifest {output.manifest} --card {output.card}"
-        " --quarantine {output.quarantine} > {log} 2>&1"
+        " --jobs {threads} --cache {params.cache:q} --manifest {output.manifest}"
+        " --card {output.card} --quarantine {output.quarantine} > {log} 2>&1"
 
 
 rule leak_free:
@@ -80,7 +81,7 @@ rule leak_free:
     params:
         code=code_digest("workflow_scripts.datasets.leaks"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
         " --out {output.certificate} > {log} 2>&1"
 
 
@@ -103,11 +104,12 @@ rule store:
         runtime=grows(240),
     params:
         root=lambda w: plan.data_folder(w.dataset),
+        bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
-        " --root {params.root:q} --geometry {wildcards.geometry} --jobs {threads}"
-        " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
+        "python -m workflow_scripts.datasets.store --manifest {input.manifest}"
+        " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
+        " --jobs {threads} --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 
 
@@ -135,7 +137,7 @@ rule contact_sheet:
         root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.phantoms.contact_sheet"),
     shell:
-        "{PYTHON} -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
+        "python -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
         " --root {params.root:q} --out {output.sheet} > {log} 2>&1"
 
 
@@ -165,7 +167,7 @@ rule corrupt:
         seed=config["seed"],
         code=lambda w: plan.layout_code("corrupt", plan.source_of(w.root)),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
+        "python -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
         " --card {input.card} --root {params.root:q} --options {params.options:q}"
         " --seed {params.seed} --jobs {threads} --out {output.marker} > {log} 2>&1"
 
@@ -193,7 +195,7 @@ rule volume_store:
         root=lambda w: plan.data_folder(w.dataset),
         code=lambda w: plan.layout_code("volume_store", w.dataset),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
+        "python -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
         " --card {input.card} --root {params.root:q} --grid {wildcards.geometry}"
         " --jobs {threads} --images {output.images} --masks {output.masks}"
         " --index {output.index} --quarantine {output.quarantine} > {log} 2>&1"
@@ -224,7 +226,7 @@ rule volume_sheet:
     params:
         code=code_digest("workflow_scripts.datasets.volume_sheet"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.volume_sheet --images {input.images}"
+        "python -m workflow_scripts.datasets.volume_sheet --images {input.images}"
         " --masks {input.masks} --index {input.index} --out {output.sheet} > {log} 2>&1"
 
 
@@ -235,4 +237,61 @@ rule segmentation_data:
             for dataset, grid in plan.volume_stores().items()
             for file in ("leak_free.json", f"volumes/{grid}.png")
         ],
+    localrule: True
+
+
+rule experiment_leak_free:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+    output:
+        certificate="<results>/experiments/{experiment}/leak_free.json",
+    log:
+        "<logs>/experiments/{experiment}/leak_free.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/leak_free.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=20,
+    params:
+        code=code_digest("workflow_scripts.datasets.leaks"),
+    shell:
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifests}"
+        " --out {output.certificate} > {log} 2>&1"
+
+
+rule near_duplicates:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+        stores=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.npy"),
+        indexes=lambda w: plan.of_experiment(
+            w.experiment, f"store/{w.geometry}.parquet"
+        ),
+    output:
+        warnings="<results>/experiments/{experiment}/near_duplicates_{geometry}.csv",
+    log:
+        "<logs>/experiments/{experiment}/near_duplicates_{geometry}.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/near_duplicates_{geometry}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        code=code_digest("workflow_scripts.datasets.near_duplicates"),
+    shell:
+        "python -m workflow_scripts.datasets.near_duplicates --manifests {input.manifests}"
+        " --stores {input.stores} --indexes {input.indexes} --out {output.warnings}"
+        " > {log} 2>&1"
+
+
+rule experiments:
+    input:
+        expand(
+            rules.experiment_leak_free.output.certificate, experiment=plan.experiments
+        ),
     localrule: True

@@ -26,7 +26,7 @@ rule features:
         precision=config["ssl_transfer"]["features"]["precision"],
         code=code_digest("workflow_scripts.ssl_transfer.features"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
+        "python -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
         " --certificate {input.certificate} --store {input.store} --index {input.index}"
         " --card {input.card} --dataset {wildcards.dataset} --geometry {wildcards.geometry}"
         " --normalisation {wildcards.normalisation} --precision {params.precision}"
@@ -57,7 +57,7 @@ rule few_shot:
         n_episodes=config["ssl_transfer"]["few_shot"]["n_episodes"],
         code=code_digest("workflow_scripts.ssl_transfer.few_shot"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.few_shot --features {input.features}"
+        "python -m workflow_scripts.ssl_transfer.few_shot --features {input.features}"
         " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
         " --n-way {wildcards.n_way} --n-support {wildcards.n_support}"
@@ -86,13 +86,14 @@ rule linear:
         mem_mb=grows(16000),
         runtime=grows(240),
     params:
+        column=lambda w: plan.linear_column(w.dataset),
         code=code_digest("workflow_scripts.ssl_transfer.linear"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.linear --features {input.features}"
+        "python -m workflow_scripts.ssl_transfer.linear --features {input.features}"
         " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
-        " --seed {wildcards.seed} --threads {threads} --out {output.predictions}"
-        " --path {output.path} > {log} 2>&1"
+        " --seed {wildcards.seed} --threads {threads} --column {params.column:q}"
+        " --out {output.predictions} --path {output.path} > {log} 2>&1"
 
 
 rule ssl_transfer:

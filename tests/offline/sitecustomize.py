@@ -6,7 +6,7 @@ import socket
 import sys
 from typing import Any
 
-LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104
+LOOPBACK = ("127.", "::1", "localhost", "0.0.0.0")  # noqa: S104 (allowed, not bound)
 
 
 def refuse(event: str, arguments: tuple[Any, ...]) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,11 +37,8 @@ class Record(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """The rule that was submitted, alone or as a group (named group_RULE_RULE)."""
-        name = self.comment.split("_wildcards_")[0]
-        if name.startswith("group_"):
-            return name.removeprefix("group_")[: (len(name) - len("group_")) // 2]
-        return name.removeprefix("rule_")
+        """The rule, or the group, that was submitted."""
+        return self.comment.split("_wildcards_")[0].removeprefix("rule_").removeprefix("group_")
 
     @property
     def gpus(self) -> int:
@@ -106,7 +103,7 @@ def processes_of(module: str) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         pid = int(folder.name)
         words = name_of(pid).split()
-        if words and "python" in words[0] and ("-m", module) in pairwise(words):
+        if words and "python" in words[0] and ("-m", module) in itertools.pairwise(words):
             found.append(pid)
     return found
 

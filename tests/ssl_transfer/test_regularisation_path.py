@@ -11,6 +11,7 @@ from scipy.special import logsumexp, softmax
 
 from workflow_scripts.metrics.classification import accuracy, mean_per_class_accuracy
 from workflow_scripts.problems import InputError
+from workflow_scripts.ssl_transfer.protocols import LINEAR
 from workflow_scripts.ssl_transfer.regularisation_path import (
     Coordinates,
     Fit,
@@ -164,3 +165,18 @@ def test_converged_fit_in_centred_coordinates_is_the_same_model(
     np.testing.assert_allclose(  # both stop when float64 allows no further step
         logits(fast, coordinates(judged)), logits(plain, judged), rtol=0, atol=1e-4
     )
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0, 1e4])
+def test_corrected_tolerance_leaves_no_probability_far_from_the_optimum(c: float) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(110, 8))
+    x = np.maximum(hidden @ rng.normal(size=(8, 100)) / 3 + rng.normal(size=(110, 100)) / 2, 0)
+    y = (hidden[:60, 0] + rng.normal(size=60) > 0).astype(int)  # 60 images, separable
+    exact = probe(tolerance=1e-12, max_iterations=100_000)
+    fit(exact, x[:60], y, c)
+    options, to = LINEAR["corrected"], Coordinates.of(x[:60])
+    model = probe(options.tolerance, options.max_iterations)
+    assert fit(model, to(x[:60]), y, c * to.scale**2)
+    found, expected = logits(model, to(x[60:])), logits(exact, x[60:])
+    np.testing.assert_allclose(softmax(found, axis=1), softmax(expected, axis=1), atol=0.01)

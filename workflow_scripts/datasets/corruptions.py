@@ -10,6 +10,7 @@ version is unknown), and it draws from a global generator. Source: spec section 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -88,7 +89,7 @@ def motion(volume: Floats, degrees: Floats, shifts: Floats, times: Floats) -> Fl
     ends = [0, *(int(np.floor(last * time)) for time in times), last]
     parts = [
         spectrum[..., first:stop]
-        for spectrum, first, stop in zip(spectra, ends, ends[1:], strict=False)
+        for spectrum, (first, stop) in zip(spectra, pairwise(ends), strict=True)
     ]
     return _image(np.concatenate(parts, axis=-1))
 

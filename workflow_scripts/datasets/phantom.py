@@ -128,7 +128,7 @@ def sample_truth(
     options: Options, size: PhantomSize, seed: int, dataset: str
 ) -> tuple[pd.DataFrame, str]:
     """Return the truth of every image and the anatomy that shows it."""
-    from workflow_scripts.datasets import chestx, phantom_truth
+    from workflow_scripts.datasets import chest_truth, chestx, phantom_truth
 
     rng = named_rng(seed, "phantom", dataset, "truth")
     layout = options["layout"]
@@ -140,6 +140,12 @@ def sample_truth(
     if layout == "chestx":
         months = (options.get("index") or chestx.INDEX_2017) == chestx.INDEX_2017
         return phantom_truth.chestx_truth(rng, patients, size.min_per_class, months), "chest"
+    if layout == "chexpert":
+        return chest_truth.chexpert_truth(rng, patients, size.min_per_class, full=False), "chest"
+    if layout == "mimic_cxr":
+        return chest_truth.mimic_cxr_truth(rng, patients, size.min_per_class), "chest"
+    if layout == "padchest":
+        return chest_truth.padchest_truth(rng, patients, size.min_per_class), "chest"
     if layout != "table":
         advice = f"add a sampler for it in {phantom_truth.__name__}"
         raise refuse("option layout", "a layout with a phantom", repr(layout), advice)
@@ -176,7 +182,7 @@ def draw(
     row: Mapping[str, Any], anatomy: str, knobs: Knobs, size: int, seed: int, dataset: str
 ) -> Image.Image:
     """Return the picture of one row of the truth, in the mode that the row asks for."""
-    from workflow_scripts.phantoms.chest import ChestCase, render_chest
+    from workflow_scripts.phantoms.chest import ChestCase, render_chest, side_view
     from workflow_scripts.phantoms.histology import render_histology
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
@@ -184,9 +190,10 @@ def draw(
         pixels = render_histology(streams, row["image_id"], row["label_text"], knobs, size)
     else:
         findings = [name for name in row["findings"].split("|") if name and name not in HEALTHY]
-        sex, view = row["sex"], row["view"] or "PA"
-        case = ChestCase(row["image_id"], findings, sex, float(row["age_years"]), view)
+        projection = "AP" if str(row["view"]).startswith("AP") else "PA"
+        case = ChestCase(row["image_id"], findings, row["sex"], float(row["age_years"]), projection)
         pixels = render_chest(streams, case, knobs, size)
+        pixels = side_view(pixels) if row["view"] == "lateral" else pixels
     height = round(size * HEIGHT_SHARE.get(str(row["domain"]), 1.0))
     return Image.fromarray(pixels[:height]).convert(row["mode"])
 

@@ -44,7 +44,7 @@ class LogHandler(LogHandlerBase):
             self._groups += 1  # a dry run gives all groups of one kind the same name
             name = f"{fields['group_id']}-{self._groups}"
             self._group |= {job.jobid: name for job in fields["jobs"]}
-        if event != LogEvent.JOB_INFO:
+        if event != LogEvent.JOB_INFO or not isinstance(self.settings, LogHandlerSettings):
             return
         resources = {
             name: value
