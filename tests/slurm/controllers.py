@@ -37,11 +37,10 @@ class Record(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """The rule that was submitted, alone or as a group (named group_RULE_RULE)."""
-        name = self.comment.split("_wildcards_")[0]
-        if name.startswith("group_"):
-            return name.removeprefix("group_")[: (len(name) - len("group_")) // 2]
-        return name.removeprefix("rule_")
+        """The rule that was submitted; a group of jobs is called RULE_RULE."""
+        name = self.comment.split("_wildcards_")[0].removeprefix("rule_")
+        half = name[: len(name) // 2]
+        return half if name == f"{half}_{half}" else name
 
     @property
     def gpus(self) -> int:
