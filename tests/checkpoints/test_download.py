@@ -41,7 +41,7 @@ def place(tmp_path: Path) -> Path:
 def get(tmp_path: Path, place: Path, server: Server) -> Run:
     """Run the step against paths of the server; return the receipt."""
 
-    def run(*paths: str, name: str = "weights.bin", **more: Any) -> dict[str, Any]:  # noqa: ANN401
+    def run(*paths: str, name: str = "weights.bin", **more: Any) -> dict[str, Any]:
         addresses = [server.address(path) for path in paths]
         entry: dict[str, Any] = {"format": "torchvision", "architecture": "resnet18"}
         entry |= {"normalisation": "imagenet", "page": "https://example.org/weights"} | more

@@ -119,7 +119,7 @@ def test_arrays_come_out_as_they_went_in(
     tmp_path_factory: pytest.TempPathFactory,
     shape: list[int],
     kind: str,
-    order: Any,  # noqa: ANN401
+    order: Any,
     protocol: int,
 ) -> None:
     count = int(np.prod(shape))

@@ -233,7 +233,7 @@ def test_another_pickle_is_refused_with_what_it_holds(
 
 
 @pytest.mark.parametrize("module", [simclr_tf, byol_haiku])
-def test_a_kernel_that_is_not_symmetric_is_transposed(module: Any) -> None:  # noqa: ANN401
+def test_a_kernel_that_is_not_symmetric_is_transposed(module: Any) -> None:
     kernel = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)  # HWIO
     turned = kernel.transpose(module.HWIO_TO_OIHW)
     assert turned.shape == (5, 4, 2, 3)
