@@ -1,7 +1,7 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph clean-demo
+.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph plans clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
@@ -10,10 +10,11 @@ LOCK ?= envs/requirements.lock
 help:
 	@echo "make demo   the whole workflow on phantoms, to tables, figures and a report"
 	@echo "make test   all checks and tests"
-	@echo "make test-slurm  the LEONARDO profile on a throw-away SLURM (Debian, root; about ten minutes)"
+	@echo "make test-slurm  the LEONARDO profile on a throw-away SLURM (Debian, root; ten minutes and more)"
 	@echo "make install LOCK=envs/requirements-cuda12.lock  libraries for an older GPU driver"
 	@echo "make bench  the benchmarks, with ratios and equality checks"
 	@echo "make test-zoo  converters against TensorFlow and JAX themselves (installs them in .venv-zoo)"
+	@echo "make plans  the stored plans that tests compare with, and docs/dag.svg"
 	@echo "make lock   resolve envs/requirements.in into envs/requirements.lock"
 
 install:
@@ -38,6 +39,10 @@ test-slurm: .venv/ready
 	@command -v slurmctld slurmd slurmdbd munged mariadbd ip > /dev/null || { apt-get update \
 	  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
 	tests/slurm/isolated.sh $(BIN)/python -m pytest tests/slurm
+
+# Snapshots that tests compare with: look at what changed before committing it.
+plans: .venv/ready graph
+	$(BIN)/python -m tests.workflow.plans
 
 graph: .venv/ready
 	$(BIN)/python -m workflow_scripts.report.rule_graph all training_smoke --profile profiles/slurm --out docs/dag.svg

@@ -20,7 +20,7 @@ rule features:
     resources:
         gpu=1,
         mem_mb=grows(32000),
-        runtime=grows(120),
+        runtime=grows(40),
     params:
         batch_size=config["ssl_transfer"]["features"]["batch_size"],
         precision=config["ssl_transfer"]["features"]["precision"],
@@ -51,7 +51,7 @@ rule few_shot:
         "../envs/statistics.yaml"
     resources:
         mem_mb=grows(8000),
-        runtime=grows(30),
+        runtime=grows(15),
     params:
         n_query=config["ssl_transfer"]["few_shot"]["n_query"],
         n_episodes=config["ssl_transfer"]["few_shot"]["n_episodes"],

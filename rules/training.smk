@@ -25,7 +25,7 @@ rule training_smoke:
         steps=config["training_smoke"]["steps"],
         check_every=config["training_smoke"]["check_every"],
         seed=config["seed"],
-        state="<state>/training/smoke",
+        state=f"{config['pathvars']['state']}/training/smoke",
         code=code_digest("workflow_scripts.training.smoke"),
     shell:
         "python -m workflow_scripts.launch --mpi={resources.mpi:q} --nodes {resources.nodes}"

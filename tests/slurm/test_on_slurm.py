@@ -7,12 +7,13 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.slurm.cluster import ACCOUNT, Cluster, wait_for
+from tests.slurm.cluster import ACCOUNT, Cluster, run, wait_for
 from tests.slurm.controllers import (
     Record,
     node_of,
@@ -22,11 +23,12 @@ from tests.slurm.controllers import (
     wait_for_step,
     write_plan,
 )
+from workflow_scripts.launch import time_left_minutes
 
-TRAINING = "workflow_scripts.training.smoke"
-LIMIT_S = 780  # for one controller, on a busy machine
+LIMIT_S = 1500  # for one controller, on a busy machine
 LONG_TRAINING = {"training_smoke": {"steps": 20000, "check_every": 20000}}
-ALONE = {"mpi": "", "nodes": 1, "tasks": 1, "processes": 1, "runtime": "1 * attempt"}
+ALONE = {"mpi": "", "nodes": 1, "tasks": 1, "processes": 1, "runtime": "3 * attempt"}
+NEAR_THE_LIMIT_S = 15  # the training saves a tenth of its time before the limit
 
 
 @pytest.fixture(scope="module")
@@ -72,25 +74,37 @@ def undisturbed(disturbed: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 @pytest.fixture(scope="module")
 def orphaned(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Kill the controller of a training that outlasts its job, and start another at once."""
+    """Kill the controller of a training, start another, and let the orphan reach its limit.
+
+    The orphan is suspended meanwhile, so that it reaches the limit however fast it is.
+    """
     folder = tmp_path_factory.mktemp("orphaned")
     plan, output = write_plan(folder, LONG_TRAINING), folder / "snakemake.log"
     words = ["training_smoke", "--show-failed-logs"]
     words += on_leonardo(folder / "slurm", {"training_smoke": ALONE})
     first = start_controller(plan, output, *words)
-    wait_for_step(TRAINING, first, LIMIT_S)
     lock = folder / "state/training/smoke/lock"
-    wait_for(lock.exists, "the training to take its lock")
+    wait_for(lambda: lock.exists() and b"pid" in lock.read_bytes(), "the lock", LIMIT_S)
+    time.sleep(2)  # some steps
+    owner = json.loads(lock.read_text())
+    os.kill(owner["pid"], signal.SIGSTOP)
     first.kill()
     first.wait()
-    finish(start_controller(plan, output, *words), output)
+    second = start_controller(plan, output, *words)
+    wait_for(lambda: time_left_s(owner["job"]) < NEAR_THE_LIMIT_S, "the limit", LIMIT_S)
+    os.kill(owner["pid"], signal.SIGCONT)
+    finish(second, output)
     return folder
 
 
-def submissions(rule: str, folder: Path) -> list[Record]:
-    """Return the submissions of a rule that belong to the run in `folder`."""
-    logs = {log.stem for log in (folder / "slurm").rglob("*.log")}
-    assert logs
+def time_left_s(job: str) -> float:
+    minutes = time_left_minutes(run("squeue", "-h", "-j", job, "-o", "%L"))
+    assert minutes is not None
+    return minutes * 60
+
+
+def submissions(rule: str) -> list[Record]:
+    """Return the submissions of a rule, the first one first."""
     return [record for record in records() if record.rule == rule]
 
 
@@ -103,13 +117,13 @@ EXPECTED = {  # rule or group: partition, nodes, CPUs, GPUs, MB, minutes of its 
     "few_shot": ("lrd_all_serial", 1, 1, 0, 8000, 30),
     "linear": ("lrd_all_serial", 1, 1, 0, 16000, 240),
     "table": ("lrd_all_serial", 1, 2, 0, 8000, 60),
-    "training_smoke": ("boost_usr_prod", 2, 4, 0, 4000, 15),
+    "training_smoke": ("boost_usr_prod", 2, 4, 0, 8000, 15),  # memory of both nodes
 }
 
 
 @pytest.mark.parametrize("rule", EXPECTED)
 def test_first_attempt_asks_for_what_rule_and_profile_say(disturbed: Path, rule: str) -> None:
-    first = submissions(rule, disturbed)[0]
+    first = submissions(rule)[0]
     partition, nodes, cpus, gpus, memory_mb, minutes = EXPECTED[rule]
     assert first.account == ACCOUNT
     assert (first.partition, int(first.nodes), int(first.cpus)) == (partition, nodes, cpus)
@@ -124,18 +138,18 @@ def test_small_rules_and_downloads_never_reach_the_scheduler(disturbed: Path) ->
 
 
 def test_short_jobs_of_one_kind_share_a_submission(disturbed: Path) -> None:
-    assert len([r for r in submissions("few_shot", disturbed) if r.state == "COMPLETED"]) == 1
+    assert len([r for r in submissions("few_shot") if r.state == "COMPLETED"]) == 1
 
 
 def test_killed_step_is_submitted_again_with_more_time(disturbed: Path) -> None:
-    first, second = submissions("store", disturbed)
+    first, second = submissions("store")
     assert (first.state, second.state) == ("FAILED", "COMPLETED")
     assert int(second.minutes) == 2 * int(first.minutes)
     assert second.partition == "boost_usr_prod"  # the serial partition ends at four hours
 
 
 def test_job_of_a_dead_node_runs_again_on_another(disturbed: Path) -> None:
-    first, *_, last = submissions("features", disturbed)
+    first, *_, last = submissions("features")
     assert first.state == "NODE_FAIL"
     assert last.state == "COMPLETED"
     assert first.node_list != last.node_list

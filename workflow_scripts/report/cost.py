@@ -6,7 +6,9 @@
 Jobs, partitions and groups come from Snakemake's own plan under the profile. Time, memory and
 disk of a job come from, in this order: its own earlier run; earlier runs of its rule, scaled by
 the number of images; what the rule declares (an upper limit, not an expectation). The table says
-how many jobs rest on which. A scaled time is cut at the declared limit.
+how many jobs rest on which. A scaled time is cut at the declared limit; it rests on a straight
+line through nothing, so that of tiny runs (the demo's) it is too long rather than too short, and
+it knows nothing of a faster machine.
 """
 
 from __future__ import annotations
@@ -107,37 +109,48 @@ def forecast(
         images: by data set, where its card is there.
         billing: the cluster's rule.
     """
-    found = []
-    for job in jobs:
-        if not job.outputs:
-            continue
-        own = next((use for other, use in seen.get(job.rule, ()) if other.name == job.name
-                    and other.benchmark == job.benchmark), None)  # fmt: skip
-        count = images.get(job.wildcards.get("dataset", ""))
-        like = scaled([use for _, use in seen.get(job.rule, ())], count) if count else None
-        use, basis = (own, MEASURED) if own else (like, SCALED) if like else (None, DECLARED)
-        limit_h = job.number("runtime") / 60
-        hours = limit_h if use is None else use.seconds / 3600
-        if basis == SCALED and limit_h:
-            hours = min(hours, limit_h)
-        peak = use.memory_mb if use else None
-        found.append(
-            Forecast(
-                job=job.name,
-                rule=job.rule,
-                submission="" if job.is_local else job.group or job.name,
-                basis=basis,
-                hours=hours,
-                gpu_hours=0.0 if job.is_local else hours * gpus_of(job),
-                core_hours=0.0 if job.is_local else hours * billing.cores(job),
-                memory_mb=float(job.number("mem_mb")) if peak is None else peak,
-                bytes=use.bytes if use else None,
-                benchmark=job.benchmark,
-                log=job.log,
-                outputs=job.outputs,
-            )
-        )
-    return found
+    return [_forecast(job, seen.get(job.rule, ()), images, billing) for job in jobs if job.outputs]
+
+
+def _forecast(
+    job: PlannedJob,
+    seen: Sequence[tuple[PlannedJob, Use]],
+    images: Mapping[str, int],
+    billing: Billing,
+) -> Forecast:
+    """Forecast one job from what jobs of its rule have used."""
+    use, basis = _expected(job, seen, images.get(job.wildcards.get("dataset", "")))
+    limit_h = job.number("runtime") / 60
+    hours = limit_h if use is None else use.seconds / 3600
+    if basis == SCALED and limit_h:
+        hours = min(hours, limit_h)
+    peak = use.memory_mb if use else None
+    billed_h = 0.0 if job.is_local else hours
+    return Forecast(
+        job=job.name,
+        rule=job.rule,
+        submission="" if job.is_local else job.group or job.name,
+        basis=basis,
+        hours=hours,
+        gpu_hours=billed_h * gpus_of(job),
+        core_hours=billed_h * billing.cores(job),
+        memory_mb=float(job.number("mem_mb")) if peak is None else peak,
+        bytes=use.bytes if use else None,
+        benchmark=job.benchmark,
+        log=job.log,
+        outputs=job.outputs,
+    )
+
+
+def _expected(
+    job: PlannedJob, seen: Sequence[tuple[PlannedJob, Use]], images: int | None
+) -> tuple[Use | None, str]:
+    """Return what a job should use, and what that rests on."""
+    for other, use in seen:
+        if (other.name, other.benchmark) == (job.name, job.benchmark):
+            return use, MEASURED
+    like = scaled([use for _, use in seen], images) if images else None
+    return (like, SCALED) if like else (None, DECLARED)
 
 
 def history(plans: Iterable[Sequence[PlannedJob]]) -> dict[str, list[tuple[PlannedJob, Use]]]:
@@ -156,9 +169,8 @@ def printed(rows: Sequence[Forecast]) -> str:
     """Return one line a rule, and the totals."""
     head = ("rule", "jobs", "submissions", "GPU-h", "core-h", "disk GB", "peak MB", "rests on")
     rules = dict.fromkeys(row.rule for row in rows)
-    lines: list[tuple[str, ...]] = [head]
-    lines += [_line(rule, [row for row in rows if row.rule == rule]) for rule in rules]
-    lines.append(_line("total", rows))
+    body = [_line(rule, [row for row in rows if row.rule == rule]) for rule in rules]
+    lines: list[tuple[str, ...]] = [head, *body, _line("total", rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = "\n".join(
         "  ".join(

@@ -62,5 +62,5 @@ class LogHandler(LogHandlerBase):
             "resources": resources,
             "group": self._group.get(fields["jobid"], ""),
         }
-        with Path(self.settings.file).open("a", encoding="utf-8") as file:
+        with Path(vars(self.settings)["file"]).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, sort_keys=True, default=str) + "\n")
