@@ -103,10 +103,12 @@ rule store:
         runtime=240,
     params:
         root=lambda w: plan.data_folder(w.dataset),
+        slices=lambda w: f"{plan.results}/datasets/{w.dataset}/slices",
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
         "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
         " --root {params.root:q} --geometry {wildcards.geometry} --jobs {threads}"
+        " --slices {params.slices:q}"
         " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 

@@ -153,7 +153,7 @@ class Layout:
     policies: Mapping[str, str]
     options: Mapping[str, str]
     read: Callable[[Path, Options], Index]
-    write: Callable[[Path, pd.DataFrame, Render, Options], None] | None
+    write: Callable[[Path, pd.DataFrame, Any, Options], None] | None
 
     def policy(self, options: Options) -> str:
         """Return the label policy that `options` choose; `check_options` has judged it."""

@@ -92,7 +92,7 @@ def build(
     require_folder(layout, root)
     index = layout.read(root, options)
     rows = index.table
-    if layout.has_released_split:
+    if layout.has_released_split and "split_released" not in rows:
         rows = rows.join(released_split(len(rows)))
     kept = rows[rows["dropped"].isna()]
     checked = kept.join(check_all(root, kept["path"], layout, jobs))
