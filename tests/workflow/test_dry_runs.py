@@ -32,9 +32,9 @@ def test_every_target_of_every_profile_can_be_planned(
 def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
     jobs = planned(result.stdout)
-    assert jobs["few_shot"] == 4 * 3  # checkpoints x columns
-    assert jobs["linear"] == 4 * 3
-    assert jobs["manifest"] == jobs["leak_free"] == 3
+    assert jobs["few_shot"] == 4 * 10  # checkpoints x columns
+    assert jobs["linear"] == 4 * 4
+    assert jobs["manifest"] == jobs["leak_free"] == 9
     assert jobs["convert"] == 4
     assert "phantom" not in jobs
 
@@ -43,7 +43,7 @@ def test_one_table_plans_only_what_it_needs(snakemake: RunSnakemake) -> None:
     table = "results/tables/ssl_transfer_linear.csv"
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", table)
     jobs = planned(result.stdout)
-    assert jobs["linear"] == 12
+    assert jobs["linear"] == 16
     assert "few_shot" not in jobs
     assert "ledger" not in jobs
 
