@@ -110,8 +110,8 @@ def render_fundus(
         LESIONS[case.disease](retina, rng, knobs.disease_signal)
         eye = _reshaped(eye, retina)
     picture = _retina(streams("choroid", case.side), grid, eye)
-    picture = _with_vessels(picture, own, grid, eye, size)
-    picture = retina.paint_over(_with_disc(picture, grid, eye, softness))
+    picture = _with_disc(retina.paint_under(picture), grid, eye, softness)
+    picture = retina.paint_over(picture * _vessel_light(own, grid, eye))
     return _photograph(
         streams("image", case.image_id, "camera"),
         picture,
@@ -124,7 +124,9 @@ def render_fundus(
 def _draw_eye(both: Rng, own: Rng) -> Eye:
     """Return an eye: most of it is the patient's, some its own."""
     shade = both.uniform(0, len(PIGMENTS) - 1)
-    pigment = [float(np.interp(shade, range(len(PIGMENTS)), c)) for c in zip(*PIGMENTS, strict=True)]
+    pigment = [
+        float(np.interp(shade, range(len(PIGMENTS)), c)) for c in zip(*PIGMENTS, strict=True)
+    ]
     radius = both.normal(0.130, 0.008)
     cup = float(np.clip(both.normal(0.40, 0.08), 0.2, 0.65))
     tessellation = both.uniform(0.0, 0.25)
@@ -169,44 +171,43 @@ def _retina(rng: Rng, grid: Grid, eye: Eye) -> Field:
     light = light * (1 - 0.30 * blob(grid, eye.fovea, (0.13, 0.12)))
     light = light * (1 - 0.22 * blob(grid, eye.fovea, (0.045, 0.045)))
     # Ridges of warped noise look like the net of the choroid's vessels.
-    wave = np.abs(smooth_noise(rng, size, 13) + 0.5 * smooth_noise(rng, size, 26))
-    net = clamp(1 - 1.8 * wave, 0, 1) * (1 - blob(grid, eye.fovea, (0.16, 0.16)))
+    wave = np.abs(smooth_noise(rng, size, 17) + 0.7 * smooth_noise(rng, size, 30))
+    net = clamp(1.15 - 1.5 * wave, 0, 1) * (1 - 0.8 * blob(grid, eye.fovea, (0.16, 0.16)))
     fibres = blob(grid, eye.disc, (0.34, 0.28))
     base = np.array(eye.pigment, dtype=np.float32)
     picture = light[..., None] * base
-    pale = np.array([0.12, 0.13, 0.07], dtype=np.float32)
-    picture += (eye.tessellation * net)[..., None] * pale * 1.6
-    picture -= (0.35 * eye.tessellation * (1 - net))[..., None] * np.float32(0.10)
+    pale = np.array([0.085, 0.105, 0.065], dtype=np.float32)
+    picture += (eye.tessellation * (net - 0.35))[..., None] * pale
     return picture + fibres[..., None] * np.array([0.03, 0.045, 0.02], dtype=np.float32)
 
 
 def _with_disc(picture: Field, grid: Grid, eye: Eye, softness: float) -> Field:
-    """Add the optic disc under its vessels: they have darkened the picture already."""
+    """Add the optic disc with its cup."""
     distance = ellipse_distance(grid, eye.disc, eye.disc_radii, eye.disc_tilt)
     rim = inside(distance, 2.2 * softness)
     centre = (eye.disc[0] - 0.012, eye.disc[1])
     radii = (eye.disc_radii[0] * eye.cup_ratio, eye.disc_radii[1] * eye.cup_ratio)
     cup = inside(ellipse_distance(grid, centre, radii, eye.disc_tilt), 3 * softness)
-    base = np.array(eye.pigment, dtype=np.float32)
-    shade = clamp(picture / base, 0, 1.15) ** 1.3  # vessels and light on the bare retina
-    disc = np.array(DISC_COLOUR, np.float32) + cup[..., None] * (
-        np.array(CUP_COLOUR, np.float32) - np.array(DISC_COLOUR, np.float32)
-    )
-    disc = disc * (0.90 + 0.10 * clamp(grid.x * 4 - 2, -1, 1))[..., None]
-    return picture + 0.92 * rim[..., None] * (disc * shade - picture)
+    colour = np.array(DISC_COLOUR, np.float32)
+    disc = colour + cup[..., None] * (np.array(CUP_COLOUR, np.float32) - colour)
+    # The nasal side of the rim is thicker, so it is redder.
+    across = clamp((grid.x - np.float32(eye.disc[0])) / np.float32(eye.disc_radii[0]), -1, 1)
+    disc = disc * (1 - 0.09 * (across + 1) * (1 - cup))[..., None]
+    with_disc: Field = picture + 0.92 * rim[..., None] * (disc - picture)
+    return with_disc
 
 
-def _with_vessels(picture: Field, rng: Rng, grid: Grid, eye: Eye, size: int) -> Field:
-    """Darken the picture where arteries and veins run."""
-    arteries = _tree(rng, eye, 0.0155, 0.10)
-    veins = _tree(rng, eye, 0.0205, -0.06)
+def _vessel_light(rng: Rng, grid: Grid, eye: Eye) -> Field:
+    """Return the share of the light that arteries and veins let pass, RGB."""
+    light: Field = np.ones((grid.size, grid.size, 3), dtype=np.float32)
+    arteries, veins = _tree(rng, eye, 0.0155, 0.10), _tree(rng, eye, 0.0205, -0.06)
     for lines, loss in ((veins, (0.33, 0.52, 0.50)), (arteries, (0.17, 0.42, 0.44))):
         drawn = lines.copy()
         drawn[:, 0:2] = picture_places(grid, lines[:, 0:2])
         drawn[:, 2:4] = picture_places(grid, lines[:, 2:4])
-        depth = blur(draw_lines(drawn, size), 0.004)
-        picture = picture * (1 - depth[..., None] * np.array(loss, dtype=np.float32))
-    return picture
+        depth = blur(draw_lines(drawn, grid.size), 0.004)
+        light = light * (1 - depth[..., None] * np.array(loss, dtype=np.float32))
+    return light
 
 
 def _tree(rng: Rng, eye: Eye, width: float, aside: float) -> NDArray[np.float64]:

@@ -8,7 +8,7 @@ haemorrhages in all quadrants, 4 new vessels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -28,6 +28,8 @@ from workflow_scripts.phantoms.fields import (
 
 Rng = np.random.Generator
 Place = tuple[float, float]
+Colour = tuple[float, float, float]
+Layer = tuple[Field, Colour]
 
 BLOOD: Final = (0.30, 0.045, 0.03)
 EXUDATE: Final = (0.99, 0.90, 0.48)
@@ -47,6 +49,7 @@ class Retina:
         disc_radius: of the optic disc.
         softness: of a sharp border.
         layers: opacity (size, size) and colour, in the order in which they cover each other.
+        ground: the same, for what lies under vessels and disc.
         disc_squeeze: 1 for a disc that lies on its side.
         tessellation: added to the eye's own.
     """
@@ -56,20 +59,29 @@ class Retina:
     disc: Place
     disc_radius: float
     softness: float
-    layers: list[tuple[Field, tuple[float, float, float]]] = field(default_factory=list)
+    layers: list[Layer] = field(default_factory=list)
+    ground: list[Layer] = field(default_factory=list)
     disc_squeeze: float = 0.0
     tessellation: float = 0.0
 
-    def add(self, opacity: Field, colour: tuple[float, float, float], signal: float) -> None:
-        """Put a layer on top; `signal` above 1 makes it no more than opaque."""
-        self.layers.append((clamp(signal * opacity, 0, 1), colour))
+    def add(self, opacity: Field, colour: Colour, signal: float, under: bool = False) -> None:
+        """Put a layer on top (`under` the vessels); no signal makes it more than opaque."""
+        (self.ground if under else self.layers).append((clamp(signal * opacity, 0, 1), colour))
+
+    def paint_under(self, picture: Field) -> Field:
+        """Return the picture of a retina without vessels, with what lies under them."""
+        return _painted(picture, self.ground)
 
     def paint_over(self, picture: Field) -> Field:
-        """Return the picture with all layers."""
-        for opacity, colour in self.layers:
-            over = np.array(colour, dtype=np.float32)
-            picture = picture + opacity[..., None] * (over - picture)
-        return picture
+        """Return the whole picture with what lies over vessels and disc."""
+        return _painted(picture, self.layers)
+
+
+def _painted(picture: Field, layers: Sequence[Layer]) -> Field:
+    """Return the picture with layers over it."""
+    for opacity, colour in layers:
+        picture = picture + opacity[..., None] * (np.array(colour, np.float32) - picture)
+    return picture
 
 
 def spots(
@@ -88,14 +100,14 @@ def spots(
     canvas = Image.new("L", (2 * size, 2 * size))
     pen = ImageDraw.Draw(canvas)
     turn = np.linspace(0, 2 * math.pi, 17)[:-1]
-    angles = rng.uniform(0, math.pi, len(places))
-    for place, (across, along), angle in zip(places, radii, angles, strict=True):
-        waves = 1 + rough * rng.normal(0, 1, 16)
-        u, v = across * np.cos(turn) * waves, along * np.sin(turn) * waves
-        x = place[0] + u * math.cos(angle) - v * math.sin(angle)
-        y = place[1] + u * math.sin(angle) + v * math.cos(angle)
-        corners = picture_places(retina.grid, np.column_stack([x, y]))
-        pen.polygon([tuple(corner) for corner in ((corners + 1) * size).tolist()], fill=255)
+    angles = rng.uniform(0, math.pi, (len(places), 1))
+    waves = 1 + rough * rng.normal(0, 1, (len(places), 16))
+    u, v = radii[:, :1] * np.cos(turn) * waves, radii[:, 1:] * np.sin(turn) * waves
+    x = places[:, :1] + u * np.cos(angles) - v * np.sin(angles)
+    y = places[:, 1:] + u * np.sin(angles) + v * np.cos(angles)
+    corners = picture_places(retina.grid, np.column_stack([x.ravel(), y.ravel()]))
+    for outline in ((corners + 1) * size).reshape(len(places), 32).tolist():
+        pen.polygon(outline, fill=255)
     small = canvas.resize((size, size), Image.Resampling.BOX)
     return np.asarray(small).astype(np.float32) / np.float32(255)
 
@@ -114,7 +126,7 @@ def picture_places(grid: Grid, places: NDArray[np.float64]) -> NDArray[np.float6
 
 def _anywhere(rng: Rng, retina: Retina, count: int, low: float = 0.08) -> NDArray[np.float64]:
     """Return places over the whole field, evenly over the quadrants, off fovea and disc."""
-    places = []
+    places: list[Place] = []
     while len(places) < count:
         quadrant = len(places) % 4
         radius, angle = 0.86 * math.sqrt(rng.random()), (quadrant + rng.random()) * math.pi / 2
@@ -183,7 +195,7 @@ def _new_vessels(retina: Retina, rng: Rng, signal: float) -> None:
             x = site[0] + np.cumsum(0.021 * np.cos(heading))
             y = site[1] + np.cumsum(0.021 * np.sin(heading))
             line = (picture_places(retina.grid, np.column_stack([x, y])) + 1) * size
-            pen.line([tuple(point) for point in line.tolist()], fill=210, width=max(1, size // 128))
+            pen.line(line.ravel().tolist(), fill=210, width=max(1, size // 128))
     small = np.asarray(canvas.resize((size, size), Image.Resampling.BOX)).astype(np.float32) / 255
     retina.add(0.85 * blur(small, 0.0025), BLOOD, signal)
     if rng.random() < 0.6:  # a boat: level on top, round below
@@ -247,15 +259,12 @@ def _myopia(pathologic: bool) -> Lesion:
         radii = (retina.disc_radius + width, retina.disc_radius + 0.55 * width)
         crescent = inside(ellipse_distance(retina.grid, centre, radii), 1.5 * retina.softness)
         wave = 1 + 0.12 * fractal_noise(rng, retina.grid.size, 6, 2)
-        disc = inside(
-            ellipse_distance(retina.grid, retina.disc, (0.55 * retina.disc_radius,) * 2), 0.03
-        )
-        retina.add(0.85 * crescent * wave * (1 - disc), SCLERA, signal)
+        retina.add(0.85 * crescent * wave, SCLERA, signal, under=True)
         if pathologic:
             count = int(rng.integers(3, 8))
             places = np.array(retina.fovea) + rng.normal(0, 0.20, (count, 2))
             patches = spots(retina, places, _round_radii(rng, 0.045, 0.13, count), 0.13, rng)
-            retina.add(0.80 * blur(patches, 0.9 * retina.softness), SCLERA, signal)
+            retina.add(0.80 * blur(patches, 0.9 * retina.softness), SCLERA, signal, under=True)
 
     return draw
 
