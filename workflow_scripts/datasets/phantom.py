@@ -5,9 +5,9 @@
         --out results/demo/phantoms/chestx/PHANTOM.json
 
 `--out` names the mark at the top of the folder, which is written beside its place and renamed
-when it is complete. `--phantom` holds `patients` (chestx, table, diabetic_retinopathy) or `images` (the others),
-`image_size` (pixels), `min_per_class`, `anatomy` (table: chest or histology), and any of the
-knobs in `phantoms/knobs.py`.
+when it is complete. `--phantom` holds `patients` (chestx, table, diabetic_retinopathy) or `images`
+(the others), `image_size` (pixels), `min_per_class`, `anatomy` (table: chest or histology), and any
+of the knobs in `phantoms/knobs.py`.
 """
 
 from __future__ import annotations

@@ -35,7 +35,6 @@ Rng = np.random.Generator
 # Shares of a patient's second eye: the same grade, one off, anything (EyePACS is about so).
 SECOND_EYE: Final = (0.7, 0.25, 0.05)
 N_GRADES: Final = len(diabetic_retinopathy.GRADES)
-IMAGES_A_CLASS_OF_CIFAR: Final = len(cifar10.BATCHES)  # one in every batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +168,10 @@ def cifar_truth(rng: Rng, n_images: int, min_per_class: int, options: Options) -
     import pandas as pd
 
     n_classes = len(cifar10.CLASSES)
-    per_batch = n_images // (n_classes * IMAGES_A_CLASS_OF_CIFAR)
-    lowest = max(1, -(-min_per_class // IMAGES_A_CLASS_OF_CIFAR))
-    require_images(per_batch, lowest, n_classes * IMAGES_A_CLASS_OF_CIFAR)
-    rows = []
+    n_batches = len(cifar10.BATCHES)
+    per_batch = n_images // (n_classes * n_batches)
+    require_images(per_batch * n_batches, max(n_batches, min_per_class), n_classes)
+    rows: list[dict[str, Any]] = []
     for name, split in cifar10.BATCHES.items():
         labels = rng.permutation(np.repeat(np.arange(n_classes), per_batch))
         for row, label in enumerate(labels.tolist()):

@@ -160,7 +160,7 @@ def _slice(
     air = trunk.lung_hu + 70 * clamp(grid.y + 0.1, -0.5, 0.6)  # lying: denser at the back
     air += 16 * fractal_noise(rng, size, 26, 2)
     inner = air + _vessels(streams("vessels", str(number)), grid, lungs)
-    inner += _opacities(rng, grid, patches, height)
+    inner += _opacities(streams("covid", str(number)), grid, patches, height)
     hounsfield += lungs * (clamp(inner, -990, 60) - hounsfield)
     hounsfield = _mediastinum(hounsfield, grid, trunk, height, soft)
     hounsfield = _bones(hounsfield, grid, trunk, height)

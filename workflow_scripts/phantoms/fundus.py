@@ -175,10 +175,11 @@ def _retina(rng: Rng, grid: Grid, eye: Eye) -> Field:
     net = clamp(1.15 - 1.5 * wave, 0, 1) * (1 - 0.8 * blob(grid, eye.fovea, (0.16, 0.16)))
     fibres = blob(grid, eye.disc, (0.34, 0.28))
     base = np.array(eye.pigment, dtype=np.float32)
-    picture = light[..., None] * base
+    picture: Field = light[..., None] * base
     pale = np.array([0.085, 0.105, 0.065], dtype=np.float32)
-    picture += (eye.tessellation * (net - 0.35))[..., None] * pale
-    return picture + fibres[..., None] * np.array([0.03, 0.045, 0.02], dtype=np.float32)
+    picture = picture + (eye.tessellation * (net - 0.35))[..., None] * pale
+    lit: Field = picture + fibres[..., None] * np.array([0.03, 0.045, 0.02], dtype=np.float32)
+    return lit
 
 
 def _with_disc(picture: Field, grid: Grid, eye: Eye, softness: float) -> Field:
@@ -189,7 +190,7 @@ def _with_disc(picture: Field, grid: Grid, eye: Eye, softness: float) -> Field:
     radii = (eye.disc_radii[0] * eye.cup_ratio, eye.disc_radii[1] * eye.cup_ratio)
     cup = inside(ellipse_distance(grid, centre, radii, eye.disc_tilt), 3 * softness)
     colour = np.array(DISC_COLOUR, np.float32)
-    disc = colour + cup[..., None] * (np.array(CUP_COLOUR, np.float32) - colour)
+    disc: Field = colour + cup[..., None] * (np.array(CUP_COLOUR, np.float32) - colour)
     # The nasal side of the rim is thicker, so it is redder.
     across = clamp((grid.x - np.float32(eye.disc[0])) / np.float32(eye.disc_radii[0]), -1, 1)
     disc = disc * (1 - 0.09 * (across + 1) * (1 - cup))[..., None]
