@@ -1,16 +1,24 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help demo test check-style bench lock clean-demo
+.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
+LOCK ?= envs/requirements.lock
 
 help:
 	@echo "make demo   the whole workflow on phantoms, to tables, figures and a report"
 	@echo "make test   all checks and tests"
+	@echo "make test-slurm  the LEONARDO profile on a throw-away SLURM (Debian, root; about ten minutes)"
+	@echo "make install LOCK=envs/requirements-cuda12.lock  libraries for an older GPU driver"
 	@echo "make bench  the benchmarks, with ratios and equality checks"
+	@echo "make test-zoo  converters against TensorFlow and JAX themselves (installs them in .venv-zoo)"
 	@echo "make lock   resolve envs/requirements.in into envs/requirements.lock"
+
+install:
+	rm -f .venv/ready
+	$(MAKE) .venv/ready LOCK=$(LOCK)
 
 demo: .venv/ready
 	$(BIN)/snakemake --profile profiles/demo report
@@ -19,6 +27,21 @@ demo: .venv/ready
 test: .venv/ready
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile
 
+# TensorFlow and JAX write checkpoints and features; our readers, without them, must agree.
+test-zoo: .venv/ready .venv-zoo/ready
+	ZOO_PYTHON=.venv-zoo/bin/python $(BIN)/python -m pytest tests/zoo
+
+# SLURM, its database and its authentication come from Debian; nothing is started by the install,
+# and the tests see only what they start themselves.
+SLURM_PACKAGES := slurmctld slurmd slurmdbd slurm-client munge mariadb-server iproute2
+test-slurm: .venv/ready
+	@command -v slurmctld slurmd slurmdbd munged mariadbd ip > /dev/null || { apt-get update \
+	  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
+	tests/slurm/isolated.sh $(BIN)/python -m pytest tests/slurm
+
+graph: .venv/ready
+	$(BIN)/python -m workflow_scripts.report.rule_graph all training_smoke --profile profiles/slurm --out docs/dag.svg
+
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.run --out docs/reference/benchmarks.md
 
@@ -26,16 +49,30 @@ bench: .venv/ready
 lock: .venv/ready
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	  --no-emit-index-url --no-header envs/requirements.in --output-file envs/requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header --override envs/cuda12-override.txt envs/requirements.in \
+	  --output-file envs/requirements-cuda12.lock
+
+lock-zoo: .venv/ready
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-header envs/zoo.in --output-file envs/zoo.lock
 
 clean-demo:
 	rm -rf results/demo logs/demo benchmarks/results/demo
 
 # The stamp is written last: an install that was cut off is done again.
-.venv/ready: envs/requirements.lock
+.venv/ready: $(LOCK)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "Python 3.11 or newer is needed, found $$($(PYTHON) --version); next step: make PYTHON=python3.12 ..."; exit 1; }
 	@echo "Setting up .venv (about 7 GB on disk, a minute with a fast network) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip sync --quiet --require-hashes envs/requirements.lock
+	$(BIN)/uv pip sync --quiet --require-hashes $(LOCK)
 	@touch .venv/ready
+
+# --python: without it uv would install into .venv, the one it finds in this folder.
+.venv-zoo/ready: envs/zoo.lock | .venv/ready
+	@echo "Setting up .venv-zoo (2 GB on disk) ..."
+	$(PYTHON) -m venv .venv-zoo
+	$(BIN)/uv pip sync --quiet --python .venv-zoo/bin/python --require-hashes envs/zoo.lock
+	@touch $@

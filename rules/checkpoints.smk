@@ -1,6 +1,41 @@
 # From a published weight file (or a phantom of it) to a proven backbone.
 
 
+rule stage:
+    # everything that needs the network, before going where there is none
+    input:
+        plan.receipts(),
+    localrule: True
+
+
+rule download:
+    # The weight file is no output: Snakemake would delete it before running the job again,
+    # and with it what was already there, placed by hand or half downloaded.
+    output:
+        receipt="<results>/downloads/{file}.json",
+    log:
+        "<logs>/download/{file}.log",
+    benchmark:
+        "<benchmarks>/download/{file}.tsv"
+    wildcard_constraints:
+        file="|".join(map(re.escape, plan.source_names())) or "none",
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=240,
+    params:
+        options=lambda w: as_json(plan.checkpoints[plan.checkpoint_in(w.file)]),
+        out=lambda w: plan.downloaded(w.file),
+        checksums="results/published/checksums.csv",
+        code=code_digest("workflow_scripts.checkpoints.download"),
+    shell:
+        "python -m workflow_scripts.checkpoints.download --options {params.options:q}"
+        " --out {params.out:q} --checksums {params.checksums} --receipt {output.receipt}"
+        " 2>&1 | tee {log}"
+
+
 rule phantom_checkpoint:
     output:
         source="<results>/sources/{file}",
@@ -13,13 +48,13 @@ rule phantom_checkpoint:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=grows(4000),
+        runtime=grows(10),
     params:
         options=lambda w: as_json(plan.checkpoints[plan.checkpoint_in(w.file)]),
         code=lambda w: plan.format_code("phantom", plan.checkpoint_in(w.file)),
     shell:
-        "{PYTHON} -m workflow_scripts.checkpoints.phantom --options {params.options:q}"
+        "python -m workflow_scripts.checkpoints.phantom --options {params.options:q}"
         " --out {output.source} > {log} 2>&1"
 
 
@@ -41,13 +76,13 @@ rule convert:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=8000,
-        runtime=20,
+        mem_mb=grows(8000),
+        runtime=grows(20),
     params:
         options=lambda w: as_json(plan.checkpoints[w.checkpoint]),
         source=lambda w: plan.source_argument(w.checkpoint),
         code=lambda w: plan.format_code("convert", w.checkpoint),
     shell:
-        "{PYTHON} -m workflow_scripts.checkpoints.convert --checkpoint {wildcards.checkpoint}"
+        "python -m workflow_scripts.checkpoints.convert --checkpoint {wildcards.checkpoint}"
         " --options {params.options:q} {params.source} --backbone {output.backbone}"
         " --certificate {output.certificate} > {log} 2>&1"

@@ -13,7 +13,9 @@ from workflow_scripts.problems import InputError
 from workflow_scripts.settings import check_config
 
 # steps run with the Python that runs Snakemake, unless --sdm conda puts its own in front
-os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+os.environ.update(
+    PATH=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+)
 
 SCHEMA = Path(workflow.basedir) / "rules/schemas/config.schema.yaml"
 CONFIG_FILES = [
@@ -25,14 +27,25 @@ except InputError as error:
     raise WorkflowError(f"configuration refused:\n{error}")
 
 plan = Plan(config)
-PYTHON = "python -m workflow_scripts.warm" if config["start"] == "warm" else "python"
+if config["start"] == "warm":  # each step is forked from one process, see warm.py
+    shell.prefix('python() {{ command python -m workflow_scripts.warm "$@"; }}; ')
 OVERLAYS = " ".join(f"--configfile {file}" for file in CONFIG_FILES[1:])
-PUBLISHED = sorted(map(str, Path("results/published").glob("*.csv")))
+PUBLISHED = [  # the papers' numbers; checksums.csv beside them is the lock of the weight files
+    str(file)
+    for file in sorted(Path("results/published").glob("*.csv"))
+    if file.name != "checksums.csv"
+]
+
+
+def grows(first):
+    """A resource that the next attempt asks more of; profiles cap it at their cluster's limit."""
+    return lambda wildcards, attempt: first * attempt
 
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),
+    experiment="|".join(map(re.escape, plan.experiments)) or "none",
     geometry="[a-z]+[0-9]+",
     normalisation="own|none",
     protocol="released|corrected",

@@ -14,8 +14,8 @@ rule phantom:
         "../envs/data.yaml"
     threads: 1
     resources:
-        mem_mb=2000,
-        runtime=30,
+        mem_mb=grows(2000),
+        runtime=grows(30),
     params:
         dataset=lambda w: plan.dataset_in(w.root),
         options=lambda w: as_json(plan.datasets[plan.dataset_in(w.root)]),
@@ -23,7 +23,7 @@ rule phantom:
         seed=config["seed"],
         code=lambda w: plan.layout_code("phantom", plan.dataset_in(w.root)),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
+        "python -m workflow_scripts.datasets.phantom --dataset {params.dataset}"
         " --options {params.options:q} --phantom {params.phantom:q} --seed {params.seed}"
         " --jobs {threads} --out {output.marker} > {log} 2>&1"
 
@@ -48,18 +48,19 @@ rule manifest:
         "../envs/data.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=grows(8000),
+        runtime=grows(120),
     params:
         options=lambda w: as_json(plan.datasets[w.dataset]),
         root=lambda w: plan.data_folder(w.dataset),
+        cache=lambda w: plan.file_cache(w.dataset),
         seed=config["seed"],
         code=lambda w: plan.layout_code("manifest", w.dataset),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
+        "python -m workflow_scripts.datasets.manifest --dataset {wildcards.dataset}"
         " --options {params.options:q} --root {params.root:q} --seed {params.seed}"
-        " --jobs {threads} --manifest {output.manifest} --card {output.card}"
-        " --quarantine {output.quarantine} > {log} 2>&1"
+        " --jobs {threads} --cache {params.cache:q} --manifest {output.manifest}"
+        " --card {output.card} --quarantine {output.quarantine} > {log} 2>&1"
 
 
 rule leak_free:
@@ -80,7 +81,7 @@ rule leak_free:
     params:
         code=code_digest("workflow_scripts.datasets.leaks"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifest}"
         " --out {output.certificate} > {log} 2>&1"
 
 
@@ -99,17 +100,18 @@ rule store:
         "../envs/data.yaml"
     threads: 4
     resources:
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=grows(8000),
+        runtime=grows(240),
     params:
         root=lambda w: plan.data_folder(w.dataset),
         slices=lambda w: f"{plan.results}/datasets/{w.dataset}/slices",
+        bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
-        "{PYTHON} -m workflow_scripts.datasets.store --manifest {input.manifest}"
-        " --root {params.root:q} --geometry {wildcards.geometry} --jobs {threads}"
-        " --slices {params.slices:q}"
-        " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
+        "python -m workflow_scripts.datasets.store --manifest {input.manifest}"
+        " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
+        " --slices {params.slices:q} --jobs {threads} --store {output.store}"
+        " --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 
 
@@ -137,5 +139,161 @@ rule contact_sheet:
         root=lambda w: plan.data_folder(w.dataset),
         code=code_digest("workflow_scripts.phantoms.contact_sheet"),
     shell:
-        "{PYTHON} -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
+        "python -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
         " --root {params.root:q} --out {output.sheet} > {log} 2>&1"
+
+
+rule corrupt:
+    input:
+        manifest=lambda w: f"<results>/datasets/{plan.source_of(w.root)}/manifest.parquet",
+        card=lambda w: f"<results>/datasets/{plan.source_of(w.root)}/card.json",
+    output:
+        marker="<results>/data/{root}/CORRUPTED.json",
+    log:
+        "<logs>/corrupt/{root}.log",
+    benchmark:
+        "<benchmarks>/corrupt/{root}.tsv"
+    wildcard_constraints:
+        root="|".join(map(re.escape, plan.corrupted())) or "none",
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        root=lambda w: plan.data_folder(plan.source_of(w.root)),
+        options=lambda w: as_json(
+            plan.datasets[plan.dataset_in(w.root)].get("corruption", {})
+        ),
+        seed=config["seed"],
+        code=lambda w: plan.layout_code("corrupt", plan.source_of(w.root)),
+    shell:
+        "python -m workflow_scripts.datasets.corrupt --manifest {input.manifest}"
+        " --card {input.card} --root {params.root:q} --options {params.options:q}"
+        " --seed {params.seed} --jobs {threads} --out {output.marker} > {log} 2>&1"
+
+
+rule volume_store:
+    input:
+        manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
+    output:
+        images="<results>/datasets/{dataset}/volumes/{geometry}.images.npy",
+        masks="<results>/datasets/{dataset}/volumes/{geometry}.masks.npy",
+        index="<results>/datasets/{dataset}/volumes/{geometry}.parquet",
+        quarantine="<results>/datasets/{dataset}/volumes/{geometry}.quarantine.csv",
+    log:
+        "<logs>/volume_store/{dataset}/{geometry}.log",
+    benchmark:
+        "<benchmarks>/volume_store/{dataset}/{geometry}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 8
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        root=lambda w: plan.data_folder(w.dataset),
+        code=lambda w: plan.layout_code("volume_store", w.dataset),
+    shell:
+        "python -m workflow_scripts.datasets.volume_store --manifest {input.manifest}"
+        " --card {input.card} --root {params.root:q} --grid {wildcards.geometry}"
+        " --jobs {threads} --images {output.images} --masks {output.masks}"
+        " --index {output.index} --quarantine {output.quarantine} > {log} 2>&1"
+
+
+rule volume_sheet:
+    input:
+        images="<results>/datasets/{dataset}/volumes/{geometry}.images.npy",
+        masks="<results>/datasets/{dataset}/volumes/{geometry}.masks.npy",
+        index="<results>/datasets/{dataset}/volumes/{geometry}.parquet",
+    output:
+        sheet=report(
+            "<results>/datasets/{dataset}/volumes/{geometry}.png",
+            caption="../workflow_scripts/report/captions/contact_sheet.rst",
+            category="Data",
+            labels={"data set": "{dataset}", "content": "contact sheet"},
+        ),
+    log:
+        "<logs>/volume_sheet/{dataset}/{geometry}.log",
+    benchmark:
+        "<benchmarks>/volume_sheet/{dataset}/{geometry}.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.datasets.volume_sheet"),
+    shell:
+        "python -m workflow_scripts.datasets.volume_sheet --images {input.images}"
+        " --masks {input.masks} --index {input.index} --out {output.sheet} > {log} 2>&1"
+
+
+rule segmentation_data:
+    input:
+        [
+            f"<results>/datasets/{dataset}/{file}"
+            for dataset, grid in plan.volume_stores().items()
+            for file in ("leak_free.json", f"volumes/{grid}.png")
+        ],
+    localrule: True
+
+
+rule experiment_leak_free:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+    output:
+        certificate="<results>/experiments/{experiment}/leak_free.json",
+    log:
+        "<logs>/experiments/{experiment}/leak_free.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/leak_free.tsv"
+    localrule: True
+    conda:
+        "../envs/data.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=20,
+    params:
+        code=code_digest("workflow_scripts.datasets.leaks"),
+    shell:
+        "python -m workflow_scripts.datasets.leaks --manifests {input.manifests}"
+        " --out {output.certificate} > {log} 2>&1"
+
+
+rule near_duplicates:
+    input:
+        manifests=lambda w: plan.of_experiment(w.experiment, "manifest.parquet"),
+        stores=lambda w: plan.of_experiment(w.experiment, f"store/{w.geometry}.npy"),
+        indexes=lambda w: plan.of_experiment(
+            w.experiment, f"store/{w.geometry}.parquet"
+        ),
+    output:
+        warnings="<results>/experiments/{experiment}/near_duplicates_{geometry}.csv",
+    log:
+        "<logs>/experiments/{experiment}/near_duplicates_{geometry}.log",
+    benchmark:
+        "<benchmarks>/experiments/{experiment}/near_duplicates_{geometry}.tsv"
+    conda:
+        "../envs/data.yaml"
+    threads: 2
+    resources:
+        mem_mb=8000,
+        runtime=120,
+    params:
+        code=code_digest("workflow_scripts.datasets.near_duplicates"),
+    shell:
+        "python -m workflow_scripts.datasets.near_duplicates --manifests {input.manifests}"
+        " --stores {input.stores} --indexes {input.indexes} --out {output.warnings}"
+        " > {log} 2>&1"
+
+
+rule experiments:
+    input:
+        expand(
+            rules.experiment_leak_free.output.certificate, experiment=plan.experiments
+        ),
+    localrule: True

@@ -21,14 +21,14 @@ rule table:
         "../envs/statistics.yaml"
     threads: 2
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=grows(8000),
+        runtime=grows(60),
     params:
         resamples=config["ssl_transfer"]["bootstrap_resamples"],
         seed=config["seed"],
         code=code_digest("workflow_scripts.report.table"),
     shell:
-        "{PYTHON} -m workflow_scripts.report.table --table {wildcards.table}"
+        "python -m workflow_scripts.report.table --table {wildcards.table}"
         " --predictions {input.predictions} --seed {params.seed}"
         " --resamples {params.resamples} --jobs {threads} --csv {output.csv}"
         " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
@@ -59,7 +59,7 @@ rule figure:
     params:
         code=code_digest("workflow_scripts.report.figures"),
     shell:
-        "{PYTHON} -m workflow_scripts.report.figures --table {input.csv} --kind dots"
+        "python -m workflow_scripts.report.figures --table {input.csv} --kind dots"
         " --out {output.figure} > {log} 2>&1"
 
 
@@ -88,7 +88,7 @@ rule ledger:
     params:
         code=code_digest("workflow_scripts.report.ledger"),
     shell:
-        "{PYTHON} -m workflow_scripts.report.ledger --published {input.published}"
+        "python -m workflow_scripts.report.ledger --published {input.published}"
         " --tables {input.tables} --csv {output.csv} --markdown {output.markdown}"
         " > {log} 2>&1"
 
@@ -126,7 +126,7 @@ rule summary:
     params:
         code=code_digest("workflow_scripts.report.summary"),
     shell:
-        "{PYTHON} -m workflow_scripts.report.summary --tables {input.tables}"
+        "python -m workflow_scripts.report.summary --tables {input.tables}"
         " --figures {input.figures} --ledger {input.ledger} --cards {input.cards}"
         " --certificates {input.certificates} --page {output.page} --text {output.text} > {log} 2>&1"
 
@@ -139,6 +139,8 @@ rule report:
     log:
         "<logs>/report.log",
     localrule: True
+    conda:
+        "../envs/workflow.yaml"
     params:
         configuration=OVERLAYS,
     shell:
@@ -152,6 +154,8 @@ rule check:
     log:
         "<logs>/check.log",
     localrule: True
+    conda:
+        "../envs/statistics.yaml"
     params:
         config=as_json(config),
     shell:

@@ -19,14 +19,14 @@ rule features:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
-        runtime=120,
+        mem_mb=grows(32000),
+        runtime=grows(120),
     params:
         batch_size=config["ssl_transfer"]["features"]["batch_size"],
         precision=config["ssl_transfer"]["features"]["precision"],
         code=code_digest("workflow_scripts.ssl_transfer.features"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
+        "python -m workflow_scripts.ssl_transfer.features --backbone {input.backbone}"
         " --certificate {input.certificate} --store {input.store} --index {input.index}"
         " --card {input.card} --dataset {wildcards.dataset} --geometry {wildcards.geometry}"
         " --normalisation {wildcards.normalisation} --precision {params.precision}"
@@ -50,14 +50,14 @@ rule few_shot:
     conda:
         "../envs/statistics.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=grows(8000),
+        runtime=grows(30),
     params:
         n_query=config["ssl_transfer"]["few_shot"]["n_query"],
         n_episodes=config["ssl_transfer"]["few_shot"]["n_episodes"],
         code=code_digest("workflow_scripts.ssl_transfer.few_shot"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.few_shot --features {input.features}"
+        "python -m workflow_scripts.ssl_transfer.few_shot --features {input.features}"
         " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
         " --n-way {wildcards.n_way} --n-support {wildcards.n_support}"
@@ -83,16 +83,17 @@ rule linear:
     conda:
         "../envs/statistics.yaml"
     resources:
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=grows(16000),
+        runtime=grows(240),
     params:
+        column=lambda w: plan.linear_column(w.dataset),
         code=code_digest("workflow_scripts.ssl_transfer.linear"),
     shell:
-        "{PYTHON} -m workflow_scripts.ssl_transfer.linear --features {input.features}"
+        "python -m workflow_scripts.ssl_transfer.linear --features {input.features}"
         " --manifest {input.manifest} --card {input.card} --certificate {input.certificate}"
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
-        " --seed {wildcards.seed} --threads {threads} --out {output.predictions}"
-        " --path {output.path} > {log} 2>&1"
+        " --seed {wildcards.seed} --threads {threads} --column {params.column:q}"
+        " --out {output.predictions} --path {output.path} > {log} 2>&1"
 
 
 rule ssl_transfer:

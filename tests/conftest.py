@@ -29,7 +29,11 @@ def snakemake() -> RunSnakemake:
 
     def run(*words: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "snakemake", *words]
-        environment = {**os.environ, "SLURM_ACCOUNT_NAME": "test_account"}
+        environment = {
+            **os.environ,
+            "SLURM_ACCOUNT_NAME": "test_account",
+            "PYTHONPATH": str(ROOT / "tests/offline"),  # the network is out of reach
+        }
         return subprocess.run(
             command, cwd=folder, env=environment, capture_output=True, text=True, check=False
         )

@@ -50,15 +50,17 @@ class Plan:
         self.datasets: Mapping[str, Any] = config["datasets"]
         self.checkpoints: Mapping[str, Any] = config["checkpoints"]
         self.phantoms: Mapping[str, Any] = config["phantoms"].get("datasets", {})
+        self.experiments: Mapping[str, list[str]] = config.get("experiments", {})
         self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
 
     # Data sets
 
     def data_folder(self, dataset: str) -> str:
         """Return the folder of a data set's archive: published, or made by a phantom writer."""
-        folder = self.datasets[dataset]["root"]
-        top = f"{self.results}/data" if folder in self.phantoms else self.config["data_root"]
-        return f"{top}/{folder}"
+        entry = self.datasets[dataset]
+        is_made = entry["root"] in self.phantoms or "made_from" in entry
+        top = f"{self.results}/data" if is_made else self.config["data_root"]
+        return f"{top}/{entry['root']}"
 
     def dataset_in(self, folder: str) -> str:
         """Return the first data set that is read from `folder`."""
@@ -70,10 +72,35 @@ class Plan:
         A published archive does not change and may be absent in a dry run: nothing is watched.
         """
         entry = self.datasets[dataset]
+        if "made_from" in entry:
+            return [f"{self.data_folder(dataset)}/CORRUPTED.json"]
         if entry["root"] in self.phantoms:
             return [f"{self.data_folder(dataset)}/PHANTOM.json"]
         own_table = Path(self.data_folder(dataset), entry.get("table", ""))
         return [str(own_table)] if own_table.is_file() else []
+
+    def corrupted(self) -> list[str]:
+        """Return the folders of the data sets that are made from others."""
+        return [entry["root"] for entry in self.datasets.values() if "made_from" in entry]
+
+    def source_of(self, folder: str) -> str:
+        """Return the data set that the one in `folder` is made from."""
+        return str(self.datasets[self.dataset_in(folder)]["made_from"])
+
+    def volume_stores(self) -> dict[str, str]:
+        """Return each segmentation data set with its working grid."""
+        return {name: one["grid"] for name, one in self.datasets.items() if "grid" in one}
+
+    def file_cache(self, dataset: str) -> str:
+        """Return where it is remembered which files of a folder were checked."""
+        entry = self.datasets[dataset]
+        top = f"{self.results}/state" if entry["root"] in self.phantoms else "state"
+        return f"{top}/file_checks/{entry['root']}.{entry['layout']}.jsonl"
+
+    def bit_depth_argument(self, dataset: str) -> str:
+        """Return the words that give the range of a data set's deep gray images, or none."""
+        bit_depth = layout_named(self.datasets[dataset]["layout"]).bit_depth
+        return "" if bit_depth is None else f"--bit-depth {bit_depth}"
 
     def layout_code(self, step: str, dataset: str) -> str:
         """Return the digest of a step of `datasets` with the layout it loads by name."""
@@ -88,6 +115,10 @@ class Plan:
         columns = system["few_shot"]["columns"] + system["linear"]["columns"]
         used = {column["dataset"] for column in columns}
         return [name for name in self.datasets if name in used]
+
+    def of_experiment(self, experiment: str, file: str) -> list[str]:
+        """Return `file` of each data set of an experiment, below the data set's folder."""
+        return [f"{self.results}/datasets/{name}/{file}" for name in self.experiments[experiment]]
 
     # Checkpoints
 
@@ -111,16 +142,32 @@ class Plan:
         phantoms = f"{self.results}/sources"
         return f"{phantoms if self.phantom_checkpoints else self.config['source_root']}/{file}"
 
+    def downloaded(self, file: str) -> str:
+        """Return where the published file `file` belongs."""
+        return f"{self.config['source_root']}/{file}"
+
+    def receipt(self, checkpoint: str) -> str | None:
+        """Return the proof of a published file; None for phantoms and seeded weights."""
+        file = self.checkpoints[checkpoint].get("file")
+        is_real = file is not None and not self.phantom_checkpoints
+        return f"{self.results}/downloads/{file}.json" if is_real else None
+
+    def receipts(self) -> list[str]:
+        """Return the proofs of every published file in the configuration, each once."""
+        paths = [self.receipt(name) for name in self.checkpoints]
+        return sorted({path for path in paths if path is not None})
+
     def source_files(self, checkpoint: str) -> list[str]:
-        """Return the weight file to wait for; a dry run needs none of the real ones."""
-        path = self.source_path(checkpoint)
-        waits = path is not None and (self.phantom_checkpoints or Path(path).exists())
-        return [str(path)] if waits else []
+        """Return what a conversion waits for: the phantom, or the proof of the published file."""
+        path = self.source_path(checkpoint) if self.phantom_checkpoints else None
+        waits_for = path or self.receipt(checkpoint)
+        return [waits_for] if waits_for else []
 
     def source_argument(self, checkpoint: str) -> str:
-        """Return the words that name the weight file; converting refuses a missing one."""
-        path = self.source_path(checkpoint)
-        return "" if path is None else f"--source {shlex.quote(path)}"
+        """Return the words that name the weight file and its proof."""
+        path, receipt = self.source_path(checkpoint), self.receipt(checkpoint)
+        words = [] if path is None else ["--source", path]
+        return shlex.join(words if receipt is None else [*words, "--receipt", receipt])
 
     def format_code(self, step: str, checkpoint: str) -> str:
         """Return the digest of a step of `checkpoints` with the format it loads by name."""
@@ -161,6 +208,11 @@ class Plan:
         n_support = self.config["ssl_transfer"]["few_shot"]["n_support"]
         runs = self._runs("few_shot")
         return [self._predictions("few_shot", FEW_SHOT_RUN, n_support=n_support, **r) for r in runs]
+
+    def linear_column(self, dataset: str) -> str:
+        """Return what the table calls a data set of the linear evaluation."""
+        columns = self.config["ssl_transfer"]["linear"]["columns"]
+        return next((c.get("column", dataset) for c in columns if c["dataset"] == dataset), dataset)
 
     def linear_runs(self) -> list[str]:
         """Return the predictions behind the linear table."""

@@ -118,6 +118,15 @@ def _name_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
             if column["dataset"] not in config["datasets"]:
                 keys = ["ssl_transfer", stage, "columns", str(index), "dataset"]
                 yield _unknown(files, keys, column["dataset"], config["datasets"])
+    for name, entry in config["datasets"].items():
+        source = entry.get("made_from")
+        if source is not None and source not in config["datasets"]:
+            yield _unknown(files, ["datasets", name, "made_from"], source, config["datasets"])
+    for experiment, names in config.get("experiments", {}).items():
+        for index, name in enumerate(names):
+            if name not in config["datasets"]:
+                keys = ["experiments", experiment, str(index)]
+                yield _unknown(files, keys, name, config["datasets"])
     roots = {entry["root"] for entry in config["datasets"].values()}
     for root in config["phantoms"].get("datasets", {}):
         if root not in roots:

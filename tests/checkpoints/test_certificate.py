@@ -32,7 +32,7 @@ def pair(converted: Converted, tmp_path: Path) -> tuple[Path, Path]:
     return backbone, certificate
 
 
-def edit(certificate: Path, **fields: Any) -> None:  # noqa: ANN401 (any JSON value)
+def edit(certificate: Path, **fields: Any) -> None:
     write_json(certificate, read_json(certificate) | fields)
 
 

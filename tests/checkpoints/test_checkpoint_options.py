@@ -30,6 +30,13 @@ def test_the_three_needed_keys_are_enough() -> None:
         ({"seed": -1}, "an integer of at least 0, found -1"),
         ({"size_px": True}, "an integer of at least 1, found True"),
         ({"licence": 4}, "key 'licence': expected a text, found 4"),
+        ({"url": "ftp://host/file"}, "key 'url': expected an http or https address"),
+        ({"mirrors": ["file:///etc/passwd"]}, "key 'mirrors': expected an http or https address"),
+        ({"mirrors": "weights.pth"}, "key 'mirrors': expected an http or https address"),
+        ({"sha256": "abc"}, "key 'sha256': expected hexadecimal digits"),
+        ({"md5_prefix": "A04E"}, "key 'md5_prefix': expected hexadecimal digits"),
+        ({"size_bytes": 0}, "key 'size_bytes': expected an integer of at least 1"),
+        ({"size_mb": "big"}, "key 'size_mb': expected a positive number of megabytes"),
     ],
 )
 def test_a_wrong_entry_is_refused_by_key(change: dict[str, object], expected: str) -> None:

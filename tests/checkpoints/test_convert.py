@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from tests.checkpoints.published_files import R18, R50, VIT, Case, entry, run_convert
-from workflow_scripts.checkpoints import phantom
+from workflow_scripts.checkpoints import convert, phantom
 from workflow_scripts.checkpoints.backbone import build_backbone
-from workflow_scripts.checkpoints.source_file import is_phantom
+from workflow_scripts.checkpoints.file_kind import is_phantom
 from workflow_scripts.checkpoints.synthetic import seeded_tensors
-from workflow_scripts.files import read_json
+from workflow_scripts.files import read_json, sha256_of, write_json
 from workflow_scripts.problems import InputError
 
 PhantomFile = Callable[[Case], Path]
@@ -171,3 +171,26 @@ def test_phantoms_that_would_overwrite_each_other_are_refused(tmp_path: Path) ->
     with pytest.raises(InputError, match=r"checkpoint 'two' key 'file'.*a file name of its own"):
         phantom.main(["--all", json.dumps(checkpoints), "--out-dir", str(tmp_path)])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_source_that_is_not_the_proven_file_is_refused(
+    phantom_file: PhantomFile, tmp_path: Path
+) -> None:
+    source, receipt = phantom_file(R18), tmp_path / "receipt.json"
+    write_json(receipt, {"sha256": sha256_of(source)})
+    convert.require_receipt(source, receipt)
+    write_json(receipt, {"sha256": "0" * 64})
+    for path in (source, tmp_path / "absent.pth", None):
+        with pytest.raises(InputError, match=r"receipt\.json and run the download again"):
+            convert.require_receipt(path, receipt)
+
+
+def test_one_phantom_serves_the_variants_of_its_network(tmp_path: Path) -> None:
+    """CROCODILE's gray trunk and the supervised baseline are made from the same file."""
+    plain = entry(R18, file=R18.file)
+    gray = plain | {"architecture": "resnet18+gray", "normalisation": "none"}
+    text = json.dumps({"supervised": plain, "trunk": gray})
+    assert list(phantom.planned(text, tmp_path)) == [tmp_path / R18.file]
+    phantom.main(["--out-dir", str(tmp_path), "--all", text])
+    for number, options in enumerate((plain, gray)):
+        run_convert(tmp_path / str(number), options, tmp_path / R18.file)

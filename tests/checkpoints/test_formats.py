@@ -17,8 +17,8 @@ from workflow_scripts.checkpoints.conversion import (
     select_keys,
     with_counters,
 )
+from workflow_scripts.checkpoints.file_kind import is_phantom
 from workflow_scripts.checkpoints.formats import format_named, format_names
-from workflow_scripts.checkpoints.source_file import is_phantom
 from workflow_scripts.checkpoints.synthetic import phantom_tensors
 from workflow_scripts.problems import InputError
 

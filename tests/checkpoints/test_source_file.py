@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from tests.checkpoints.published_files import D121, R18, VIT, Case
+from workflow_scripts.checkpoints.file_kind import is_phantom
 from workflow_scripts.checkpoints.formats import format_named
-from workflow_scripts.checkpoints.source_file import is_phantom, read_torch
+from workflow_scripts.checkpoints.source_file import read_torch
 from workflow_scripts.problems import InputError
 
 PhantomFile = Callable[[Case], Path]

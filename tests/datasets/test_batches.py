@@ -25,7 +25,7 @@ from workflow_scripts.problems import InputError
 PIXELS = np.random.default_rng(0).integers(0, 256, (3, IMAGE_BYTES), dtype=np.uint8)
 
 
-def batch(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - anything, also wrong
+def batch(**changes: Any) -> dict[str, Any]:
     content = {"labels": [0, 9, 3], "data": PIXELS, "filenames": [b"a.png", b"b.png", b"c.png"]}
     return {"batch_label": b"training batch 1 of 5", **content, **changes}
 

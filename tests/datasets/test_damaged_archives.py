@@ -41,7 +41,7 @@ COLUMNS = {
 }
 
 
-def picture(row: dict[str, Any]) -> Any:  # noqa: ANN401 - a picture or a volume
+def picture(row: dict[str, Any]) -> Any:
     rng = np.random.default_rng(zlib.crc32(row["image_id"].encode()))
     if row["mode"] == "HU":
         volume = rng.integers(-1200, 1200, (4, 9, 11)).astype(np.int16)

@@ -21,6 +21,8 @@ from workflow_scripts.datasets.geometry import (
     UnusablePixels,
     prepare,
     resized_size,
+    stretch_contrast,
+    to_eight_bit,
 )
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "ssl_transfer.json").read_text())
@@ -174,3 +176,32 @@ def test_float_image_is_refused_even_with_a_bit_depth() -> None:
 def test_crop_larger_than_the_resize_is_refused() -> None:
     with pytest.raises(ValueError, match="crop 9"):
         Geometry("squash", 8, "bilinear", 9)
+
+
+STRETCH = next(
+    case
+    for case in json.loads((Path(__file__).parents[1] / "golden" / "crocodile.json").read_text())[
+        "cases"
+    ]
+    if case["id"] == "preprocess"
+)
+
+
+@pytest.mark.parametrize("name", ["u8", "u16", "constant_5"])
+def test_stretched_contrast_is_that_of_the_released_code(name: str) -> None:
+    values = np.array(STRETCH["inputs"][name], dtype=np.uint16)
+    assert stretch_contrast(values).tolist() == STRETCH["expected"][name]["stretched"]
+
+
+def test_a_16_bit_image_is_stretched_where_its_data_set_says_so() -> None:
+    values = np.array(STRETCH["inputs"]["u16"], dtype=np.uint16)
+    gray = to_eight_bit(Image.fromarray(values), "stretch")
+    assert np.asarray(gray).tolist() == STRETCH["expected"]["u16"]["stretched"]
+    clipped = Image.fromarray(values).convert("L")  # what Pillow does when nobody asks
+    assert np.asarray(clipped).max() == np.median(np.asarray(clipped)) == 255
+
+
+def test_a_16_bit_image_without_contrast_is_refused() -> None:
+    blank = Image.fromarray(np.full((4, 4), 300, dtype=np.uint16))
+    with pytest.raises(UnusablePixels, match="every pixel has the value 300"):
+        to_eight_bit(blank, "stretch")

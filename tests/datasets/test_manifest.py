@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from workflow_scripts.command_line import run
-from workflow_scripts.datasets import bach, chestx, manifest
+from workflow_scripts.datasets import bach, chestx, file_checks, manifest
 from workflow_scripts.datasets.layout import PHANTOM_MARK, TRUTH_COLUMNS
 from workflow_scripts.problems import InputError
 
@@ -184,7 +184,7 @@ def test_several_processes_give_the_same_manifest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_chestx(tmp_path)
-    monkeypatch.setattr(manifest, "CHUNK", 4)
+    monkeypatch.setattr(file_checks, "CHUNK", 4)
     alone, together = (
         manifest.build("mine", {"layout": "chestx"}, tmp_path, seed=0, jobs=jobs) for jobs in (1, 2)
     )

@@ -84,6 +84,7 @@ def make_files(tmp_path: Path) -> Callable[..., EvaluationFiles]:
         features[np.arange(n_images), labels] += 4
         keep = {"patients_in_two_splits": 0, "files_in_two_splits": 0, "examples": []}
         names = {"dataset": "tiny", "checkpoint": "seeded", "architecture": "resnet18"}
+        weights = {"backbone_sha256": "ab" * 32}
         card = {"dataset": "tiny", "classes": [f"class {i}" for i in range(n_classes)]}
         card |= {"geometry_released": "squash224", "metric": "accuracy", "phantom": False}
         return EvaluationFiles(
@@ -92,12 +93,12 @@ def make_files(tmp_path: Path) -> Callable[..., EvaluationFiles]:
             features=features,
             image_id=ids,
             card=card,
-            certificate={**names, "phantom": False},
+            certificate={**names, **weights, "phantom": False},
             leak_free={
                 "split": {"leak_free": True, **keep},
                 "split_released": {"leak_free": False, **keep, "patients_in_two_splits": 9},
             },
-            provenance={**names, "geometry": "short224", "normalisation": "own"},
+            provenance={**names, **weights, "geometry": "short224", "normalisation": "own"},
         )
 
     return make

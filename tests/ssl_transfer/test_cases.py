@@ -35,7 +35,9 @@ def test_every_missing_file_is_named(make_files: Maker) -> None:
     assert len(caught.value.problems) == 2
 
 
-@pytest.mark.parametrize("name", ["dataset", "checkpoint", "architecture", "normalisation"])
+@pytest.mark.parametrize(
+    "name", ["dataset", "checkpoint", "architecture", "backbone_sha256", "normalisation"]
+)
 def test_features_of_something_else_are_refused(make_files: Maker, name: str) -> None:
     files = make_files()
     files.provenance[name] = "other"
@@ -155,6 +157,14 @@ def test_a_card_without_a_key_is_refused(make_files: Maker) -> None:
     files = make_files()
     del files.card["metric"]
     assert "card.json: expected the keys metric" in refusal(files)
+
+
+def test_a_seed_that_no_generator_takes_is_refused(
+    make_files: Maker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(make_files().arguments("corrected", "--seed", "-1"))
+    assert "expected 0 to 4294967295, found -1" in capsys.readouterr().err
 
 
 def test_synthetic_images_or_weights_make_the_result_a_phantoms(make_files: Maker) -> None:

@@ -187,7 +187,7 @@ def test_each_image_is_forwarded_once_and_in_order() -> None:
 def test_the_normalisation_is_the_certificate_s_unless_none_is_asked(
     certified: str,
     asked: Any,
-    applied: Any,  # noqa: ANN401 (literals)
+    applied: Any,
 ) -> None:
     card = {"normalisation": certified, "mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
     found = pixels_to_input(card, asked)(IMAGES[:2])

@@ -145,6 +145,18 @@ def test_mean_per_class_accuracy_judges_the_search_when_the_card_says_so() -> No
     assert corrected(truth, prediction) == 0.75
 
 
+def test_a_metric_that_no_search_can_use_is_refused(make_files: Maker) -> None:
+    files = make_files()
+    files.card["metric"] = "auc"
+    with pytest.raises(InputError, match="expected accuracy or mean_per_class_accuracy"):
+        evaluate(files, "corrected")
+
+
+def test_no_threads_are_refused(make_files: Maker) -> None:
+    with pytest.raises(InputError, match="--threads: expected at least 1, found 0"):
+        evaluate(make_files(), "corrected", "--threads", "0")
+
+
 def test_a_class_without_training_image_is_named(make_files: Maker) -> None:
     files = make_files(n_classes=3)
     files.table.loc[files.table.label == 2, ["split", "split_released"]] = "test"

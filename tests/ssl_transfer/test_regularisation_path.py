@@ -11,7 +11,9 @@ from scipy.special import logsumexp, softmax
 
 from workflow_scripts.metrics.classification import accuracy, mean_per_class_accuracy
 from workflow_scripts.problems import InputError
+from workflow_scripts.ssl_transfer.protocols import LINEAR
 from workflow_scripts.ssl_transfer.regularisation_path import (
+    Coordinates,
     Fit,
     best,
     c_values,
@@ -137,6 +139,44 @@ def test_first_strictly_better_score_wins_and_nan_never_does() -> None:
     assert best(fits).c == 2
 
 
-def test_a_search_without_a_defined_score_above_zero_is_refused() -> None:
-    with pytest.raises(InputError, match="2 C values that score 0 or undefined"):
-        best([Fit(1.0, 0.0, 1, True), Fit(2.0, np.nan, 1, True)])
+def test_a_search_without_a_defined_score_is_refused() -> None:
+    with pytest.raises(InputError, match="2 C values whose score is undefined"):
+        best([Fit(1.0, np.nan, 1, True), Fit(2.0, np.nan, 1, True)])
+
+
+def test_where_every_fit_scores_0_the_first_is_taken() -> None:
+    assert best([Fit(1.0, np.nan, 1, True), Fit(2.0, 0.0, 1, True), Fit(3.0, 0.0, 1, True)]).c == 2
+
+
+@pytest.mark.parametrize("n_classes", [2, 4])
+@pytest.mark.parametrize("n_images", [24, 80])  # fewer and more than the 60 features
+def test_converged_fit_in_centred_coordinates_is_the_same_model(
+    n_classes: int, n_images: int
+) -> None:
+    rng = np.random.default_rng(0)
+    training = rng.normal(size=(n_images, 60)) + 0.5
+    judged = rng.normal(size=(10, 60))
+    labels = np.arange(n_images, dtype=np.int64) % n_classes
+    coordinates = Coordinates.of(training)
+    assert coordinates(training).shape == (n_images, min(n_images, 60))
+    plain, fast = probe(1e-10, 10_000), probe(1e-10, 10_000)
+    assert fit(plain, training, labels, 1.0)
+    assert fit(fast, coordinates(training), labels, coordinates.scale**2)
+    np.testing.assert_allclose(  # both stop when float64 allows no further step
+        logits(fast, coordinates(judged)), logits(plain, judged), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize("c", [1e-3, 1.0, 1e4])
+def test_corrected_tolerance_leaves_no_probability_far_from_the_optimum(c: float) -> None:
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(110, 8))
+    x = np.maximum(hidden @ rng.normal(size=(8, 100)) / 3 + rng.normal(size=(110, 100)) / 2, 0)
+    y = (hidden[:60, 0] + rng.normal(size=60) > 0).astype(int)  # 60 images, separable
+    exact = probe(tolerance=1e-12, max_iterations=100_000)
+    fit(exact, x[:60], y, c)
+    options, to = LINEAR["corrected"], Coordinates.of(x[:60])
+    model = probe(options.tolerance, options.max_iterations)
+    assert fit(model, to(x[:60]), y, c * to.scale**2)
+    found, expected = logits(model, to(x[60:])), logits(exact, x[60:])
+    np.testing.assert_allclose(softmax(found, axis=1), softmax(expected, axis=1), atol=0.01)

@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import RunSnakemake
 
 PROFILES = ["demo", "local", "ci", "leonardo"]
-TARGETS = ["all", "ssl_transfer", "report", "check"]
+TARGETS = ["all", "ssl_transfer", "report", "check", "experiments"]
 
 
 def planned(output: str) -> dict[str, int]:
@@ -32,20 +32,42 @@ def test_every_target_of_every_profile_can_be_planned(
 def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
     jobs = planned(result.stdout)
-    assert jobs["few_shot"] == 4 * 10  # checkpoints x columns
-    assert jobs["linear"] == 4 * 4
-    assert jobs["manifest"] == jobs["leak_free"] == 9
-    assert jobs["convert"] == 4
+    assert jobs["few_shot"] == 13 * 11  # checkpoints x columns
+    assert jobs["linear"] == 13 * 5
+    assert jobs["manifest"] == jobs["leak_free"] == 11
+    assert jobs["download"] == jobs["convert"] == 13
     assert "phantom" not in jobs
+
+
+def test_stage_lists_every_published_file_once(snakemake: RunSnakemake) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "stage")
+    jobs = planned(result.stdout)
+    assert jobs == {"download": 17, "stage": 1, "total": 18}  # 19 checkpoints; two files serve two
+
+
+def test_the_demo_downloads_nothing(snakemake: RunSnakemake) -> None:
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/demo", "all")
+    assert "download" not in planned(result.stdout)
 
 
 def test_one_table_plans_only_what_it_needs(snakemake: RunSnakemake) -> None:
     table = "results/tables/ssl_transfer_linear.csv"
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", table)
     jobs = planned(result.stdout)
-    assert jobs["linear"] == 16
+    assert jobs["linear"] == 13 * 5
     assert "few_shot" not in jobs
     assert "ledger" not in jobs
+
+
+def test_an_experiment_waits_for_one_certificate_over_all_its_data_sets(
+    snakemake: RunSnakemake,
+) -> None:
+    files = ["leak_free.json", "near_duplicates_short224.csv"]
+    targets = [f"results/experiments/crocodile/{file}" for file in files]
+    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", *targets)
+    jobs = planned(result.stdout)
+    assert jobs["manifest"] == jobs["store"] == 4
+    assert jobs["experiment_leak_free"] == jobs["near_duplicates"] == 1
 
 
 def test_misspelt_key_stops_the_plan_with_its_name(snakemake: RunSnakemake, tmp_path: Path) -> None:

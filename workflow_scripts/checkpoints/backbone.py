@@ -2,7 +2,8 @@
 
 A backbone maps images, shape (N, 3, H, W), to features, shape (N, F): the input of the
 classifier it had. For ResNets that is the global average pool, for DenseNets ReLU and average
-pool of the last feature map (spec section 2.1).
+pool of the last feature map (spec section 2.1). A name may carry variants, such as
+`resnet50+gray` (see `variants`).
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, prove_complete
+from workflow_scripts.checkpoints.options import split_name
 from workflow_scripts.checkpoints.source_file import read_safetensors
+from workflow_scripts.checkpoints.variants import require_variants, with_variants
 from workflow_scripts.problems import refuse
 
 LIBRARIES = ("timm", "torchvision")
@@ -35,6 +38,8 @@ def require_architecture(library: str, architecture: str) -> None:
             repr(library),
             "name the library that has the architecture",
         )
+    require_variants(library, architecture)
+    architecture = split_name(architecture)[0]
     if library == "timm":
         import timm
 
@@ -57,8 +62,9 @@ def require_architecture(library: str, architecture: str) -> None:
 
 
 def build_network(library: str, architecture: str) -> nn.Module:
-    """Return the whole network, classifier included, freshly initialised."""
+    """Return the whole network, classifier included and variants not, freshly initialised."""
     require_architecture(library, architecture)
+    architecture = split_name(architecture)[0]
     if library == "timm":
         return create_timm(architecture)
     from torchvision import models
@@ -68,16 +74,20 @@ def build_network(library: str, architecture: str) -> nn.Module:
     return network
 
 
-def create_timm(architecture: str, n_classes: int | None = None) -> nn.Module:
+def create_timm(
+    architecture: str, n_classes: int | None = None, global_pool: str | None = None
+) -> nn.Module:
     """Return a timm network; a weight tag after the dot that timm does not know is refused.
 
-    `n_classes` 0 leaves the classifier out, None keeps the library's number.
+    `n_classes` 0 leaves the classifier out, None keeps the library's number; `global_pool`
+    is the read-out of a transformer.
     """
     import timm
 
+    pool: dict[str, Any] = {"global_pool": global_pool} if global_pool else {}
     try:
         network: nn.Module = timm.create_model(
-            architecture, pretrained=False, num_classes=n_classes
+            architecture, pretrained=False, num_classes=n_classes, **pool
         )
     except RuntimeError as error:
         name = architecture.split(".")[0]
@@ -117,12 +127,14 @@ def classifier_prefixes(library: str, architecture: str) -> tuple[str, ...]:
 def build_backbone(library: str, architecture: str) -> nn.Module:
     """Return the feature network in evaluation mode, freshly initialised."""
     require_architecture(library, architecture)
+    plain, variants = split_name(architecture)
     if library == "timm":
-        return create_timm(architecture, n_classes=0).eval()
-    network = build_network(library, architecture)
+        pool = "avg" if "pooled" in variants else None
+        return with_variants(create_timm(plain, 0, pool), variants).eval()
+    network = build_network(library, plain)
     parent, _, name = classifier_of(network).rpartition(".")
     setattr(network.get_submodule(parent), name, nn.Identity())
-    return network.eval()
+    return with_variants(network, variants).eval()
 
 
 def expected_tensors(library: str, architecture: str) -> dict[str, Tensor]:

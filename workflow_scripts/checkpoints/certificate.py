@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from workflow_scripts.checkpoints.backbone import load_backbone
 from workflow_scripts.checkpoints.conversion import ConvertedTensors
+from workflow_scripts.checkpoints.file_kind import is_phantom, shown
 from workflow_scripts.checkpoints.formats import library_of
-from workflow_scripts.checkpoints.options import CheckpointOptions
-from workflow_scripts.checkpoints.source_file import is_phantom, shown
+from workflow_scripts.checkpoints.options import CheckpointOptions, split_name
+from workflow_scripts.checkpoints.variants import n_channels
 from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.problems import InputError, Problem, refuse
 
@@ -54,7 +55,7 @@ def forward_value(network: nn.Module, size_px: int) -> dict[str, Any]:
     where = f"backbone on a {size_px} px image"
     try:
         with torch.inference_mode():
-            features = network.eval()(fixed_input(size_px))
+            features = network.eval()(fixed_input(size_px)[:, : n_channels(network)])
     except (RuntimeError, AssertionError, ValueError) as error:
         raise refuse(
             where,
@@ -123,7 +124,7 @@ def input_description(options: CheckpointOptions) -> dict[str, Any]:
     normalisation = options.normalisation
     return {
         "size": options.size_px,
-        "channels": "RGB",
+        "channels": "gray" if "gray" in split_name(options.architecture)[1] else "RGB",
         "mean": normalisation.mean and list(normalisation.mean),
         "std": normalisation.std and list(normalisation.std),
         "interpolation": options.interpolation,

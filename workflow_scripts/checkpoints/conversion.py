@@ -9,12 +9,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from workflow_scripts.checkpoints.source_file import shown
+from workflow_scripts.checkpoints.file_kind import shown
 from workflow_scripts.problems import InputError, Problem, refuse
 
 COUNTER = "num_batches_tracked"  # BatchNorm's batch counter; evaluation never reads it
 COPY = "copy"
-ZERO_COUNTER = "zero (files from before torch 0.4.1 lack BatchNorm's counters)"
+ZERO_COUNTER = "zero (the file has no BatchNorm counters; evaluation never reads them)"
 
 
 @dataclass(frozen=True, slots=True)

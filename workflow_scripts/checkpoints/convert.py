@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from workflow_scripts.checkpoints.formats import format_named, library_of
-from workflow_scripts.checkpoints.options import CheckpointOptions, parse_options
+from workflow_scripts.checkpoints.options import CheckpointOptions, parse_options, split_name
 from workflow_scripts.command_line import run
-from workflow_scripts.files import write_json
+from workflow_scripts.files import read_json, sha256_of, write_json
 from workflow_scripts.problems import refuse
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def convert(options: CheckpointOptions, source: Path | None) -> ConvertedTensors
     from workflow_scripts.checkpoints.backbone import expected_tensors
     from workflow_scripts.checkpoints.conversion import prove_complete, with_counters
     from workflow_scripts.checkpoints.synthetic import seeded_tensors
+    from workflow_scripts.checkpoints.variants import adapted
 
     library, architecture = library_of(options), options.architecture
     if options.weights == "seeded":
@@ -46,10 +47,23 @@ def convert(options: CheckpointOptions, source: Path | None) -> ConvertedTensors
     if source is None:
         raise refuse("--source", "the published file", "none given", "name it with --source")
     expected = expected_tensors(library, architecture)
-    read = format_named(options.format).read(source, architecture)
-    converted = with_counters(read, expected)
+    read = format_named(options.format).read(source, split_name(architecture)[0])
+    converted = with_counters(adapted(read, architecture, expected), expected)
     prove_complete(str(source), converted, expected)
     return converted
+
+
+def require_receipt(source: Path | None, receipt: Path) -> None:
+    """Refuse a source that is not the file which the download step proved."""
+    proven = read_json(receipt)
+    digest = sha256_of(source) if source is not None and source.is_file() else "no such file"
+    if digest != proven["sha256"]:
+        raise refuse(
+            str(source),
+            f"sha256 {proven['sha256']}, as {receipt} says",
+            digest,
+            f"delete {receipt} and run the download again, which proves the file",
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -60,6 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--checkpoint", required=True, help="its name in the configuration")
     parser.add_argument("--options", required=True, help="its entry there, as JSON")
     parser.add_argument("--source", type=Path, help="published file (not for seeded weights)")
+    parser.add_argument("--receipt", type=Path, help="the download step's proof of --source")
     parser.add_argument("--backbone", type=Path, required=True, help="to write (.safetensors)")
     parser.add_argument("--certificate", type=Path, required=True, help="to write (.json)")
     given = parser.parse_args(arguments)
@@ -68,6 +83,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from workflow_scripts.checkpoints.certificate import make_certificate
     from workflow_scripts.checkpoints.source_file import write_safetensors
 
+    if given.receipt is not None:
+        require_receipt(given.source, given.receipt)
     converted = convert(options, given.source)
     given.certificate.unlink(missing_ok=True)  # an old one must not vouch for a new backbone
     write_safetensors(given.backbone, converted.tensors)

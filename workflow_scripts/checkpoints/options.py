@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -13,9 +14,12 @@ from workflow_scripts.problems import InputError, Problem, refuse
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # spec section 2.6
 IMAGENET_STD = (0.229, 0.224, 0.225)  # spec section 2.6
 UNSTATED = "not stated"
-NAMES = ("format", "architecture", "library", "file", "url")
+NAMES = ("format", "architecture", "library", "file", "url", "page", "sha256", "md5_prefix")
 TEXTS = (*NAMES, "interpolation", "licence", "pretraining")
 ENTRY = "checkpoint entry"
+ADDRESS = re.compile(r"https?://\S+")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+MD5_PREFIX = re.compile(r"[0-9a-f]{6,32}")
 FIX = "correct this checkpoint's entry in the configuration"
 
 
@@ -46,6 +50,12 @@ class CheckpointOptions:
     seed: int | None = None  # of seeded weights, or of a phantom file
     file: str = ""  # the published file, for the rules and the certificate
     url: str = ""  # where it is published
+    mirrors: tuple[str, ...] = ()  # other addresses of the same bytes, tried in this order
+    page: str = ""  # where a person gets it when no address works
+    sha256: str = ""  # of the file, where its publisher states it (else the lock's, or the name's)
+    md5_prefix: str = ""  # first digits, where its publisher states them
+    size_bytes: int | None = None  # exact, where its publisher states it
+    size_mb: float | None = None  # about (10^6 bytes), for the list of checkpoints
     size_px: int = 224  # side of the square input, as in all pipelines but two (spec 4.1)
     interpolation: str = UNSTATED  # of the pretraining's own resize, for the record
     licence: str = UNSTATED
@@ -74,6 +84,7 @@ def options_of(entry: Mapping[str, Any]) -> CheckpointOptions:
         raise InputError(problems)
     known = dict(entry)
     known["normalisation"] = normalisation_of(known["normalisation"])
+    known["mirrors"] = tuple(known.get("mirrors", ()))
     return CheckpointOptions(**known)
 
 
@@ -104,11 +115,12 @@ def value_problems(entry: Mapping[str, Any]) -> list[Problem]:
         for key in TEXTS
         if not isinstance(entry.get(key, ""), str)
     ]
-    for key, lowest in {"seed": 0, "size_px": 1}.items():
+    for key, lowest in {"seed": 0, "size_px": 1, "size_bytes": 1}.items():
         value = entry.get(key, lowest)
         if type(value) is not int or value < lowest:
             want = f"an integer of at least {lowest}"
             problems.append(Problem(f"{ENTRY} key {key!r}", want, repr(value), FIX))
+    problems.extend(source_problems(entry))
     if entry.get("weights", "file") not in ("file", "seeded"):
         found = repr(entry["weights"])
         problems.append(Problem(f"{ENTRY} key 'weights'", "'file' or 'seeded'", found, FIX))
@@ -116,6 +128,29 @@ def value_problems(entry: Mapping[str, Any]) -> list[Problem]:
         want = "'imagenet', 'none', 'histogram' or {mean: [3 numbers], std: [3 positive numbers]}"
         found = repr(entry["normalisation"])
         problems.append(Problem(f"{ENTRY} key 'normalisation'", want, found, FIX))
+    return problems
+
+
+def source_problems(entry: Mapping[str, Any]) -> list[Problem]:
+    """Return a problem for each wrong statement about where the file is and what it is."""
+    problems: list[Problem] = []
+    mirrors = entry.get("mirrors", [])
+    addresses = mirrors if isinstance(mirrors, (list, tuple)) else [mirrors]
+    for key, values in (("url", [entry.get("url", "")]), ("mirrors", addresses)):
+        problems.extend(
+            Problem(f"{ENTRY} key {key!r}", "an http or https address", repr(value), FIX)
+            for value in values
+            if value != "" and not (isinstance(value, str) and ADDRESS.fullmatch(value))
+        )
+    for key, pattern in (("sha256", SHA256), ("md5_prefix", MD5_PREFIX)):
+        value = entry.get(key, "")
+        if isinstance(value, str) and value and not pattern.fullmatch(value):
+            want = f"hexadecimal digits, {pattern.pattern}"
+            problems.append(Problem(f"{ENTRY} key {key!r}", want, repr(value), FIX))
+    size = entry.get("size_mb", 1.0)
+    if type(size) not in (int, float) or size <= 0:
+        want = "a positive number of megabytes"
+        problems.append(Problem(f"{ENTRY} key 'size_mb'", want, repr(size), FIX))
     return problems
 
 
@@ -142,3 +177,13 @@ def normalisation_of(value: str | Mapping[str, Any]) -> Normalisation:
     if value == "imagenet":
         return Normalisation("mean_std", IMAGENET_MEAN, IMAGENET_STD)
     return Normalisation("none" if value == "none" else "histogram")
+
+
+def split_name(architecture: str) -> tuple[str, tuple[str, ...]]:
+    """Return the library's own name of a network and its variants (see `variants`).
+
+    >>> split_name("resnet50+gray")
+    ('resnet50', ('gray',))
+    """
+    plain, *variants = architecture.split("+")
+    return plain, tuple(variants)

@@ -19,7 +19,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workflow_scripts.checkpoints.formats import format_named
-from workflow_scripts.checkpoints.options import CheckpointOptions, options_of, parse_options
+from workflow_scripts.checkpoints.options import (
+    CheckpointOptions,
+    options_of,
+    parse_options,
+    split_name,
+)
 from workflow_scripts.command_line import run
 from workflow_scripts.problems import InputError, Problem, refuse
 
@@ -29,8 +34,15 @@ log = logging.getLogger(__name__)
 def write_phantom(options: CheckpointOptions, path: Path) -> None:
     """Write the phantom of one checkpoint's published file (seed 0 where none is given)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    format_named(options.format).write_phantom(path, options.architecture, options.seed or 0)
+    architecture = split_name(options.architecture)[0]
+    format_named(options.format).write_phantom(path, architecture, options.seed or 0)
     log.info("%s: phantom of format %s", path, options.format)
+
+
+def is_same(one: CheckpointOptions, other: CheckpointOptions) -> bool:
+    """Tell whether two entries mean the same published file, in other variants."""
+    sides = (one.file, one.format, split_name(one.architecture)[0], one.seed)
+    return sides == (other.file, other.format, split_name(other.architecture)[0], other.seed)
 
 
 def planned(text: str, folder: Path) -> dict[Path, CheckpointOptions]:
@@ -46,6 +58,8 @@ def planned(text: str, folder: Path) -> dict[Path, CheckpointOptions]:
         if options.weights == "seeded":
             continue
         path = folder / Path(options.file).name
+        if options.file and path in plan and is_same(options, plan[path]):
+            continue
         if not options.file or path in plan:
             found = repr(options.file) if options.file else "no such key"
             where = f"checkpoint {name!r} key 'file'"

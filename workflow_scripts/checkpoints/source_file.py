@@ -1,14 +1,8 @@
-"""Weight files from elsewhere: opened without running their code, and told from phantoms.
-
-A phantom carries `PHANTOM_MARK` inside the file itself, at a place that its readers skip, so
-the mark travels with every copy and no published file can be taken for a phantom or the
-other way round.
-"""
+"""Weight files from elsewhere: opened without running their code; phantoms of them written."""
 
 from __future__ import annotations
 
 import pickle
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,24 +12,19 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
+from workflow_scripts.checkpoints.file_kind import (
+    GET_FILE,
+    PHANTOM_MARK,
+    ZIP_START,
+    digits_in_name,
+    is_phantom,
+    shown,
+    start_of,
+)
 from workflow_scripts.files import sha256_of, void, write_atomic
 from workflow_scripts.problems import refuse
 
-PHANTOM_MARK = b"STEADFAST PHANTOM: synthetic weights, not the published file"
-EDGE_BYTES = 4096  # the mark lies within this distance of the start or the end of the file
-ZIP_START = b"PK\x03\x04"
 PICKLE_START = b"\x80"  # the format of torch before 1.6
-HASH_IN_NAME = re.compile(r"-([0-9a-f]{8})\.pth$")  # torchvision: first digits of the sha256
-GET_FILE = "download the file again, whole, and compare its size with the source's"
-
-
-def is_phantom(path: Path) -> bool:
-    """Tell whether a phantom writer made the file at `path`."""
-    size = path.stat().st_size
-    with path.open("rb") as handle:
-        start = handle.read(EDGE_BYTES)
-        handle.seek(max(0, size - EDGE_BYTES))
-        return PHANTOM_MARK in start or PHANTOM_MARK in handle.read()
 
 
 def write_phantom_torch(path: Path, content: Mapping[str, Any], zip_format: bool = True) -> None:
@@ -68,28 +57,6 @@ def write_safetensors(
     metadata = {"phantom": PHANTOM_MARK.decode()} if is_phantom else None
     content = safetensors.torch.save(dict(tensors), metadata)
     write_atomic(path, lambda partial: void(partial.write_bytes(content)))
-
-
-def start_of(path: Path) -> bytes:
-    """Return the first bytes of a file that may hold weights; refuse what cannot."""
-    if not path.is_file():
-        raise refuse(str(path), "a weight file", "no such file", "check the path, or download it")
-    with path.open("rb") as handle:
-        start = handle.read(EDGE_BYTES)
-    if not start:
-        raise refuse(str(path), "a weight file", "an empty file", GET_FILE)
-    if start.lstrip()[:1] == b"<":
-        raise refuse(
-            str(path),
-            "a weight file",
-            "a web page (a login, preview or error page)",
-            "open the address in a browser, do what the page asks, and save the file itself",
-        )
-    if start.startswith(b"version https://git-lfs"):
-        raise refuse(
-            str(path), "a weight file", "a Git LFS pointer", "fetch the content: git lfs pull"
-        )
-    return start
 
 
 def is_safetensors(path: Path) -> bool:
@@ -168,21 +135,14 @@ def state_dict_of(path: Path, content: object, wrapper: str | None = None) -> di
 
 def verify_name_hash(path: Path) -> None:
     """Compare a published file with the first digits of its SHA-256 in its own name."""
-    match = HASH_IN_NAME.search(path.name)
-    if match is None or is_phantom(path):
+    digits = digits_in_name(path.name)
+    if digits is None or is_phantom(path):
         return
     digest = sha256_of(path)
-    if not digest.startswith(match[1]):
+    if not digest.startswith(digits):
         raise refuse(
             str(path),
-            f"a SHA-256 that begins with {match[1]}, as the name says",
+            f"a SHA-256 that begins with {digits}, as the name says",
             digest,
             GET_FILE + "; rename the file if it is your own",
         )
-
-
-def shown(names: Mapping[Any, Any] | list[str], limit: int = 10) -> str:
-    """Return the first names of a list and how many more there are."""
-    texts = [str(name) for name in names]
-    more = f", and {len(texts) - limit} more" if len(texts) > limit else ""
-    return ", ".join(texts[:limit]) + more

@@ -8,7 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workflow_scripts.checkpoints.backbone import build_backbone, build_network
+from workflow_scripts.checkpoints.backbone import (
+    build_backbone,
+    build_network,
+    classifier_prefixes,
+)
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, mapped
 from workflow_scripts.randomness import named_rng
 
@@ -43,6 +47,16 @@ def phantom_tensors(library: str, architecture: str, seed: int) -> dict[str, Ten
             tensor.copy_(torch.from_numpy(values))
     calibrate(network, named_rng(seed, "phantom", "calibration"))
     return {name: tensor.detach().clone() for name, tensor in network.state_dict().items()}
+
+
+def backbone_of(
+    tensors: dict[str, Tensor], library: str, architecture: str
+) -> tuple[dict[str, Tensor], int]:
+    """Return a whole network's tensors without the classifier, and the number of its inputs."""
+    heads = classifier_prefixes(library, architecture)
+    weights = (one for name, one in tensors.items() if name.startswith(heads) and one.ndim == 2)
+    width = next(weights).shape[1]
+    return {name: one for name, one in tensors.items() if not name.startswith(heads)}, width
 
 
 def phantom_values(

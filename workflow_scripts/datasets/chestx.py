@@ -14,6 +14,7 @@ from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from workflow_scripts.datasets.chest_findings import Labels, finding_columns, nine_of
 from workflow_scripts.datasets.index_csv import (
     ages_years,
     find_index,
@@ -195,7 +196,7 @@ def _official_split(
     return split, lists
 
 
-def _labels(texts: pd.Series, policy: str) -> tuple[pd.DataFrame, tuple[str, ...], tuple[str, ...]]:
+def _labels(texts: pd.Series, policy: str) -> Labels:
     """Return the label columns with `dropped`, the classes, and the filters of the policy.
 
     `one_of_seven` keeps the rows whose whole text is one of the seven (golden `chestx_filter`).
@@ -203,17 +204,18 @@ def _labels(texts: pd.Series, policy: str) -> tuple[pd.DataFrame, tuple[str, ...
     import numpy as np
     import pandas as pd
 
-    if policy == "fourteen_findings":
+    if policy != "one_of_seven":
+        named = (*FOURTEEN, NO_FINDING)
         which, distinct = pd.factorize(texts)
-        found = np.array([[f in text.split("|") for f in FOURTEEN] for text in distinct], float)
-        columns = [f"label_{finding}" for finding in FOURTEEN]
-        frame = pd.DataFrame(found[which], columns=columns, index=texts.index)
-        return frame.assign(dropped=None), FOURTEEN, ()
+        found = np.array([[f in text.split("|") for f in named] for text in distinct], float)
+        frame = pd.DataFrame(found[which], columns=list(named), index=texts.index)
+        nine = policy == "nine_findings"
+        return finding_columns(nine_of(frame) if nine else frame[list(FOURTEEN)], {})
     codes = texts.map({finding: code for code, finding in enumerate(SEVEN)})
     dropped = codes.isna().map({True: ONLY_ONE_OF_SEVEN, False: None}).astype(object)
     label = codes.astype("Int64")
     frame = pd.DataFrame({"label": label, "dropped": dropped.where(codes.isna(), None)})
-    return frame, SEVEN, (ONLY_ONE_OF_SEVEN,)
+    return Labels(frame, SEVEN, (ONLY_ONE_OF_SEVEN,))
 
 
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
@@ -280,6 +282,7 @@ LAYOUT = Layout(
     policies={
         "one_of_seven": "released: images with exactly one finding, among seven",
         "fourteen_findings": "every image, one column a finding; No Finding is all zero",
+        "nine_findings": "CROCODILE's nine; Lung Opacity is any of five others (all are frontal)",
     },
     options={
         "index": f"which release to read, {INDEX_2017} or {INDEX_2020}",

@@ -5,6 +5,8 @@ Rows are numbered as a spreadsheet shows them: the header is row 1.
 
 from __future__ import annotations
 
+import gzip
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,7 +39,7 @@ def read_cells(
     header: Sequence[str] | None = None,
     clean: Callable[[bytes], bytes] = bytes,
 ) -> pd.DataFrame:
-    """Read a comma-separated UTF-8 file as text, with its row numbers.
+    """Read a comma-separated UTF-8 file (or `.csv.gz`) as text, with its row numbers.
 
     Args:
         path: the file.
@@ -92,7 +94,7 @@ def _read_text(path: Path) -> bytes:
     """Return the bytes of a file that must be there, not empty, and UTF-8."""
     if not path.is_file():
         raise refuse(str(path), "a CSV file", "no file", "check the name and the folder")
-    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
+    content = _unpacked(path).removeprefix(b"\xef\xbb\xbf")
     if not content.strip():
         raise refuse(str(path), "a CSV file with a header and rows", "an empty file", "fill it")
     try:
@@ -102,6 +104,17 @@ def _read_text(path: Path) -> bytes:
         found = f"byte {content[error.start]:#04x} in line {line}"
         raise refuse(str(path), "UTF-8 text", found, "save it as CSV UTF-8") from error
     return content
+
+
+def _unpacked(path: Path) -> bytes:
+    """Return the bytes of a file, of its content where its name ends in `.gz`."""
+    content = path.read_bytes()
+    if path.suffix != ".gz":
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise refuse(str(path), "a whole gzip file", str(error), "download it again") from error
 
 
 def _header(path: Path, content: bytes) -> list[str]:

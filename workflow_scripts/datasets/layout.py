@@ -49,13 +49,14 @@ import importlib
 import importlib.util
 import os
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+from workflow_scripts.datasets.biased_split import biased_split_problems
 from workflow_scripts.files import write_json
 from workflow_scripts.problems import InputError, Problem, refuse
 
@@ -63,26 +64,32 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
+    from workflow_scripts.datasets.segmentation import Segmentation, Volume
+
 Options = Mapping[str, Any]
 Render = Callable[[dict[str, Any]], "Image"]
+RenderVolume = Callable[[dict[str, Any]], "Volume"]  # of a layout with `segmentation`
 
 PHANTOM_MARK = "PHANTOM.json"  # at the top of a folder that a phantom writer made
 COMMON_OPTIONS = {
     "layout": "name of the layout",
     "root": "the data set's folder below data_root",
     "label_policy": "one of the layout's label policies",
-    "split_policy": "official (of the archive) or drawn (by patient)",
+    "split_policy": "official (of the archive), drawn (by patient), test_only or biased",
     "split_fractions": "share of the patients in train, val and test when the split is drawn",
+    "val_fraction": "share of the official training patients that is put aside for validation",
+    "biased_split": "what a biased split is drawn with; see biased_split.py",
     "title": "what the report calls the data set",
     "licence": "licence of the data",
     "access": "who may have them and how",
     "source": "where they come from",
     "citation": "what to cite",
-    "metric": "accuracy or mean_per_class_accuracy",
+    "metric": "accuracy, mean_per_class_accuracy or dice",
+    "grid": "working grid of a segmentation data set, a name in datasets/volumes.py",
     "phantom": "what the phantom writer needs to know; the readers pass it by",
 }
-METRICS = ("accuracy", "mean_per_class_accuracy")
-SPLIT_POLICIES = ("official", "drawn")
+METRICS = ("accuracy", "mean_per_class_accuracy", "dice")
+SPLIT_POLICIES = ("official", "drawn", "test_only", "biased")
 TRUTH_COLUMNS = (
     "image_id",
     "path",
@@ -110,6 +117,8 @@ class Index:
         split_policy: where `split` comes from; None when it has to be drawn by patient.
         patients_known: False when `patient_id` only repeats the image.
         unknown: how many rows had a value that had to become unknown, by reason.
+        released_lists: the paper's cross-validation lists: name to split to patients in order;
+            a patient may stand in two splits of a list.
     """
 
     table: pd.DataFrame
@@ -119,6 +128,7 @@ class Index:
     split_policy: str | None = None
     patients_known: bool = True
     unknown: Mapping[str, int] = field(default_factory=dict)
+    released_lists: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,14 +139,18 @@ class Layout:
         name: the module's name; `layout:` of a config entry.
         title, licence, access, source, citation: for the card and for whom data are missing.
         unpack: what belongs where below the data set's folder.
-        metric: `accuracy` or `mean_per_class_accuracy`, the paper's for this data set.
+        metric: `accuracy`, `mean_per_class_accuracy` or `dice`, the paper's for this data set.
         geometry_released: few-shot preprocessing of the released code; None where it had none.
         has_released_split: whether the released code splits this data set.
         modes: Pillow modes an image may have; others would lose pixels on the way to RGB.
         policies: label policies by name, with their meaning; the first is the default.
         options: further keys of a config entry, with their meaning.
+        choices: the values that an option may have, where they are few.
+        bit_depth: range of gray images deeper than 8 bits; see `geometry.prepare`.
         read: `read(root, options) -> Index`.
         write: `write(root, truth, render, options)`; None for a user's own table.
+        segmentation: what its masks mean; None where images have labels instead.
+        patients: name space of `patient_id` where several folders show the same people.
     """
 
     name: str
@@ -154,6 +168,10 @@ class Layout:
     options: Mapping[str, str]
     read: Callable[[Path, Options], Index]
     write: Callable[[Path, pd.DataFrame, Any, Options], None] | None
+    segmentation: Segmentation | None = None
+    patients: str | None = None
+    choices: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    bit_depth: int | Literal["stretch"] | None = None
 
     def policy(self, options: Options) -> str:
         """Return the label policy that `options` choose; `check_options` has judged it."""
@@ -176,6 +194,7 @@ def check_options(layout: Layout, options: Options) -> None:
         "label_policy": tuple(layout.policies),
         "split_policy": SPLIT_POLICIES,
         "metric": METRICS,
+        **layout.choices,
     }
     problems += [
         Problem(
@@ -192,6 +211,11 @@ def check_options(layout: Layout, options: Options) -> None:
         expected = "positive shares of train, test and perhaps val that sum to 1"
         advice = "write {train: 0.8, test: 0.2}"
         problems.append(Problem("option split_fractions", expected, repr(fractions), advice))
+    share = options.get("val_fraction")
+    if share is not None and not (type(share) in (int, float) and 0 < share < 1):
+        expected, advice = "a share between 0 and 1", "write 0.1, or leave it out"
+        problems.append(Problem("option val_fraction", expected, repr(share), advice))
+    problems += biased_split_problems(options)
     if problems:
         raise InputError(problems)
 
@@ -273,6 +297,17 @@ def write_images(root: Path, truth: pd.DataFrame, render: Render) -> None:
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         for _ in pool.map(write_one, truth.to_dict("records")):
             pass
+
+
+def truth_records(truth: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of `truth` with `None` wherever something is unknown."""
+    known = truth.astype(object).where(truth.notna(), None)
+    return [{str(key): value for key, value in row.items()} for row in known.to_dict("records")]
+
+
+def years_text(age_years: float | None) -> str:
+    """Return an age as most indices write it; nothing where it is unknown."""
+    return "" if age_years is None else f"{age_years:g}"
 
 
 def row_problem(file: str, row: int, expected: str, found: object, next_step: str) -> Problem:

@@ -10,11 +10,19 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.datasets.biased_split import (
+    biased_split_of,
+    cell_counts,
+    draw_biased,
+    require_two_classes,
+)
+from workflow_scripts.datasets.file_checks import check_all
 from workflow_scripts.datasets.layout import (
     Index,
     Layout,
@@ -34,15 +42,14 @@ from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import pyarrow as pa
 
-    from workflow_scripts.datasets.integrity import FileVerdict
 
 TEXTS = ("image_id", "path", "sha256", "patient_id", "study_id", "view", "domain", "split")
 ATTRIBUTES = ("sex", "age_years", "race")
-NEED = dict.fromkeys(("train", "test"), "see card and quarantine, or give another split")
-CHUNK = 256  # files a worker process checks at a time
+NEED = "see the label policy and the files, or give another split"
 MOST_MISSING = 0.5  # ours: beyond it the archive is taken for not unpacked
 EXAMPLES = 5  # identical files shown in the card
 
@@ -55,12 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--root", required=True, type=Path, help="the data set's folder")
     parser.add_argument("--seed", required=True, type=int, help="seed of the drawn split")
     parser.add_argument("--jobs", type=int, default=1, help="processes that check files")
+    parser.add_argument("--cache", type=Path, help="what is known of files already checked")
     parser.add_argument("--manifest", required=True, type=Path, help="Parquet file to write")
     parser.add_argument("--card", required=True, type=Path, help="JSON file to write")
     parser.add_argument("--quarantine", required=True, type=Path, help="CSV file to write")
     args = parser.parse_args(arguments)
     options = parse_options(args.options)
-    table, card, quarantine = build(args.dataset, options, args.root, args.seed, args.jobs)
+    table, card, quarantine = build(
+        args.dataset, options, args.root, args.seed, args.jobs, args.cache
+    )
     write_atomic(args.quarantine, lambda path: quarantine.to_csv(path, index=False))
     write_json(args.card, card)
     write_manifest(args.manifest, table, card, options)
@@ -79,9 +89,11 @@ def parse_options(text: str) -> dict[str, Any]:
 
 
 def build(
-    dataset: str, options: Options, root: Path, seed: int, jobs: int
+    dataset: str, options: Options, root: Path, seed: int, jobs: int, cache: Path | None = None
 ) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame]:
     """Return manifest, card and quarantine of the data set below `root`.
+
+    Files that `cache` knows and that have not changed since are not read again.
 
     Raises:
         InputError: the folder is absent, the options or the index are wrong, most of the
@@ -90,21 +102,27 @@ def build(
     layout = layout_named(str(options["layout"]))
     check_options(layout, options)
     require_folder(layout, root)
+    if layout.segmentation is not None:
+        from workflow_scripts.datasets import volume_manifest
+
+        return volume_manifest.build(
+            dataset, layout, layout.segmentation, options, root, seed, jobs
+        )
     index = layout.read(root, options)
     rows = index.table
     if layout.has_released_split and "split_released" not in rows:
         rows = rows.join(released_split(len(rows)))
     kept = rows[rows["dropped"].isna()]
-    checked = kept.join(check_all(root, kept["path"], layout, jobs))
+    checked = kept.join(check_all(root, kept["path"], layout, jobs, cache))
     refused = checked[checked["reason"].notna()]
     require_most_files(layout, root, checked)
-    table = checked[checked["reason"].isna()]
-    if table.empty:
+    usable = checked[checked["reason"].isna()]
+    if usable.empty:
         advice = "see the label policy and the files"
         raise refuse(f"data set {dataset}", "one usable image", "none", advice)
-    split, split_policy = sound_split(index, table, options, dataset, seed)
-    table = order_columns(table.assign(split=split), index.classes)
-    require_both_ends(dataset, table)
+    split, split_policy = sound_split(index, usable, options, dataset, seed)
+    table = order_columns(usable.assign(split=split)[split.notna()], index.classes)
+    require_both_ends(dataset, table, options)
     card = {
         **facts(dataset, layout, options),
         "classes": list(index.classes),
@@ -113,14 +131,23 @@ def build(
         "patients_known": index.patients_known,
         "seed": seed,
         "phantom": is_phantom(root),
-        "flow": patient_flow(index, checked, table),
+        "flow": patient_flow(index, checked, usable, table),
         "counts": counts(table, index.classes),
+        **biased_cells(table, options),
         "quarantined": dict(sorted(Counter(refused["reason"]).items())),
         "unknown": dict(index.unknown),
         "identical_files": identical_files(table),
     }
     quarantine = refused[["image_id", "path", "reason"]].sort_values("image_id")
     return table, card, quarantine
+
+
+def biased_cells(table: pd.DataFrame, options: Options) -> dict[str, Any]:
+    """Return the images of each cell of a biased split, for the card; nothing for other splits."""
+    if options.get("split_policy") != "biased":
+        return {}
+    chosen = biased_split_of(options)
+    return {"biased_split": asdict(chosen), "cells": cell_counts(table, chosen.attribute)}
 
 
 def require_folder(layout: Layout, root: Path) -> None:
@@ -146,47 +173,25 @@ def require_most_files(layout: Layout, root: Path, checked: pd.DataFrame) -> Non
         raise refuse(str(root), "the images of the index", found, how_to_get(layout))
 
 
-def check_all(root: Path, paths: pd.Series, layout: Layout, jobs: int) -> pd.DataFrame:
-    """Return `sha256` and `reason` (None: usable) of each file, with a progress bar."""
-    from concurrent.futures import ProcessPoolExecutor
-    from functools import partial
-
-    import pandas as pd
-    from tqdm import tqdm
-
-    from workflow_scripts.datasets.integrity import check_files
-
-    chunks = [paths.iloc[i : i + CHUNK].tolist() for i in range(0, len(paths), CHUNK)]
-    check = partial(check_files, root, modes=layout.modes)
-    verdicts: list[FileVerdict] = []
-    with tqdm(total=len(paths), desc="checking files", unit="file", file=sys.stderr) as bar:
-
-        def collect(results: Iterable[list[FileVerdict]]) -> None:
-            for chunk in results:
-                verdicts.extend(chunk)
-                bar.update(len(chunk))
-
-        if jobs <= 1 or len(chunks) <= 1:
-            collect(map(check, chunks))
-        else:
-            with ProcessPoolExecutor(max_workers=min(jobs, len(chunks))) as pool:
-                collect(pool.map(check, chunks))
-    frame = pd.DataFrame(verdicts, columns=["sha256", "reason"], index=paths.index, dtype=object)
-    return frame.where(frame.notna(), None)
-
-
 def sound_split(
     index: Index, table: pd.DataFrame, options: Options, dataset: str, seed: int
 ) -> tuple[pd.Series, str]:
-    """Return the split of each image of `table`, and where it comes from.
+    """Return the split of each image of `table` (None: not drawn), and where it comes from.
 
     A drawn split covers all patients of the index, so that neither the label policy nor a damaged
     file moves anybody else, nor does it differ between two data sets made from one folder;
     patients who share an identical file are kept together.
     """
-    if index.split_policy is not None and options.get("split_policy") != "drawn":
-        return table["split"], index.split_policy
-    if options.get("split_policy") == "official":
+    import pandas as pd
+
+    policy, folder = options.get("split_policy"), folder_name(dataset, options)
+    if policy == "test_only":
+        return pd.Series("test", index=table.index, dtype=object), "all are test"
+    if policy == "biased":
+        return _biased_split(table, options, dataset, seed)
+    if index.split_policy is not None and policy != "drawn":
+        return _with_validation(index, table, options, named_rng(seed, "validation", folder))
+    if policy == "official":
         raise refuse(
             "option split_policy",
             "an archive with an official split",
@@ -199,11 +204,41 @@ def sound_split(
         expected = f"{len(fractions)} patients or more, to draw a split"
         advice = "name the right patient column, or give a split column"
         raise refuse(f"data set {dataset}", expected, f"{patients.nunique()}", advice)
-    rng = named_rng(seed, "split", folder_name(dataset, options))
-    drawn = draw_by_patient(patients, fractions, rng)
+    drawn = draw_by_patient(patients, fractions, named_rng(seed, "split", folder))
     split = join_identical_files(drawn[table.index], table["patient_id"], table["sha256"])
     shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     return split, f"drawn by patient, {shares}"
+
+
+def _with_validation(
+    index: Index, table: pd.DataFrame, options: Options, rng: np.random.Generator
+) -> tuple[pd.Series, str]:
+    """Return the official split, with some of its training patients put aside for validation."""
+    policy = str(index.split_policy)
+    share = options.get("val_fraction")
+    if share is None:
+        return table["split"], policy
+    rows = index.table
+    patients = rows["patient_id"][rows["split"] == "train"]
+    drawn = draw_by_patient(patients, {"train": 1 - share, "val": share}, rng)
+    train = table[table["split"] == "train"]
+    joined = join_identical_files(drawn[train.index], train["patient_id"], train["sha256"])
+    split = table["split"].copy()
+    split[train.index] = joined
+    return split, f"{policy}; {share:g} of the training patients drawn for validation"
+
+
+def _biased_split(
+    table: pd.DataFrame, options: Options, dataset: str, seed: int
+) -> tuple[pd.Series, str]:
+    """Return a split of the stated bias; images that share a file count once."""
+    chosen = biased_split_of(options)
+    require_two_classes(dataset, table, chosen.attribute)
+    rng = named_rng(seed, "biased split", folder_name(dataset, options))
+    distinct = table[~table["sha256"].duplicated()]
+    split = draw_biased(distinct, chosen, rng).reindex(table.index).astype(object)
+    split = split.where(split.notna(), None)
+    return split, f"drawn by patient, {chosen.bias:g} of training aligned with {chosen.attribute}"
 
 
 def folder_name(dataset: str, options: Options) -> str:
@@ -211,11 +246,12 @@ def folder_name(dataset: str, options: Options) -> str:
     return str(options.get("root") or dataset)
 
 
-def require_both_ends(dataset: str, table: pd.DataFrame) -> None:
-    """Refuse a manifest with nothing to train on, or nothing to test with."""
+def require_both_ends(dataset: str, table: pd.DataFrame, options: Options) -> None:
+    """Refuse a manifest with nothing to train on (unless it is test only), or to test with."""
+    needed = ("test",) if options.get("split_policy") == "test_only" else ("train", "test")
     problems = [
-        Problem(f"data set {dataset}", f"images in split {split}", "none", advice)
-        for split, advice in NEED.items()
+        Problem(f"data set {dataset}", f"images in split {split}", "none", NEED)
+        for split in needed
         if not (table["split"] == split).any()
     ]
     if problems:
@@ -244,7 +280,9 @@ def facts(dataset: str, layout: Layout, options: Options) -> dict[str, Any]:
     }
 
 
-def patient_flow(index: Index, checked: pd.DataFrame, table: pd.DataFrame) -> list[dict[str, Any]]:
+def patient_flow(
+    index: Index, checked: pd.DataFrame, usable: pd.DataFrame, table: pd.DataFrame
+) -> list[dict[str, Any]]:
     """Return images and patients left after each filter, from the index to the manifest."""
     from workflow_scripts.datasets.integrity import MISSING
 
@@ -254,7 +292,9 @@ def patient_flow(index: Index, checked: pd.DataFrame, table: pd.DataFrame) -> li
         rows = rows[rows["dropped"] != name]
         steps.append((f"with {name}", rows))
     steps.append(("file present", checked[checked["reason"] != MISSING]))
-    steps.append(("file whole, in an allowed mode", table))
+    steps.append(("file whole, in an allowed mode", usable))
+    if len(table) < len(usable):
+        steps.append(("drawn for the split", table))
     return [
         {"step": step, "images": len(left), "patients": int(left["patient_id"].nunique())}
         for step, left in steps
@@ -296,7 +336,7 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
     content = pa.Table.from_pandas(table, schema=schema_of(table), preserve_index=False)
     about = {
         "dataset": card["dataset"],
-        "patients": f"{card['layout']}:{folder_name(card['dataset'], options)}",
+        "patients": patient_names(card, options),
         "patients_known": card["patients_known"],
         "phantom": card["phantom"],
     }
@@ -304,14 +344,21 @@ def write_manifest(path: Path, table: pd.DataFrame, card: dict[str, Any], option
     write_atomic(path, lambda partial: void(pq.write_table(content, partial, compression="zstd")))
 
 
+def patient_names(card: dict[str, Any], options: Options) -> str:
+    """Return the name space of a manifest's patients."""
+    shared = options.get("content") or layout_named(card["layout"]).patients
+    return str(shared or f"{card['layout']}:{folder_name(card['dataset'], options)}")
+
+
 def schema_of(table: pd.DataFrame) -> pa.Schema:
     """Return the Parquet schema of the contract for the columns of `table`."""
     import pyarrow as pa
 
     def type_of(name: str) -> pa.DataType:
-        if name in ("label", "order_released"):
+        if name in ("label", "order_released", "frame_index", "slices", "rows", "columns"):
             return pa.int64()
-        return pa.float64() if name.startswith("label_") or name == "age_years" else pa.string()
+        is_number = name.startswith(("label_", "spacing_")) or name == "age_years"
+        return pa.float64() if is_number else pa.string()
 
     return pa.schema([(name, type_of(name)) for name in table.columns])
 

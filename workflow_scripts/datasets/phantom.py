@@ -134,7 +134,7 @@ def sample_truth(
     options: Options, size: PhantomSize, seed: int, dataset: str
 ) -> tuple[pd.DataFrame, str]:
     """Return the truth of every image and the anatomy that shows it."""
-    from workflow_scripts.datasets import chestx, phantom_truth
+    from workflow_scripts.datasets import chest_truth, chestx, phantom_truth
 
     rng = named_rng(seed, "phantom", dataset, "truth")
     layout = options["layout"]
@@ -149,6 +149,12 @@ def sample_truth(
     if layout == "chestx":
         months = (options.get("index") or chestx.INDEX_2017) == chestx.INDEX_2017
         return phantom_truth.chestx_truth(rng, patients, size.min_per_class, months), "chest"
+    if layout == "chexpert":
+        return chest_truth.chexpert_truth(rng, patients, size.min_per_class, full=False), "chest"
+    if layout == "mimic_cxr":
+        return chest_truth.mimic_cxr_truth(rng, patients, size.min_per_class), "chest"
+    if layout == "padchest":
+        return chest_truth.padchest_truth(rng, patients, size.min_per_class), "chest"
     if layout != "table":
         advice = f"add a sampler for it in {phantom_truth.__name__}"
         raise refuse("option layout", "a layout with a phantom", repr(layout), advice)
@@ -185,7 +191,7 @@ def draw(
     row: Mapping[str, Any], anatomy: str, knobs: Knobs, size: int, seed: int, dataset: str
 ) -> Image.Image | NDArray[np.int16]:
     """Return the picture of one row in the mode that the row asks for; of a CT, the volume."""
-    from workflow_scripts.phantoms.chest import ChestCase, render_chest
+    from workflow_scripts.phantoms.chest import ChestCase, render_chest, side_view
     from workflow_scripts.phantoms.histology import render_histology
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
@@ -197,9 +203,10 @@ def draw(
         pixels = render_histology(streams, row["image_id"], row["label_text"], knobs, size)
     else:
         findings = [name for name in row["findings"].split("|") if name and name not in HEALTHY]
-        sex, view = row["sex"], row["view"] or "PA"
-        case = ChestCase(row["image_id"], findings, sex, float(row["age_years"]), view)
+        projection = "AP" if str(row["view"]).startswith("AP") else "PA"
+        case = ChestCase(row["image_id"], findings, row["sex"], float(row["age_years"]), projection)
         pixels = render_chest(streams, case, knobs, size)
+        pixels = side_view(pixels) if row["view"] == "lateral" else pixels
     kind = KINDS.get(str(row["domain"]))
     share = kind.height_share if kind else HEIGHT_SHARE.get(str(row["domain"]), 1.0)
     height = round(len(pixels) * share)
@@ -270,18 +277,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from workflow_scripts.datasets.manifest import parse_options
 
     options = parse_options(given.options)
-    check_options(layout_named(str(options["layout"])), options)
-    size, knobs = parse_phantom(given.phantom, str(options["layout"]))
+    layout = layout_named(str(options["layout"]))
+    check_options(layout, options)
     root = _free_folder(given.out)
-    truth, anatomy = sample_truth(options, size, given.seed, given.dataset)
-    draw_row = functools.partial(
-        draw,
-        anatomy=anatomy,
-        knobs=knobs,
-        size=size.image_size,
-        seed=given.seed,
-        dataset=given.dataset,
-    )
+    draw_row: Any
+    if layout.segmentation is not None:
+        from workflow_scripts.datasets import volume_phantom
+
+        truth, draw_row, knobs, image_size = volume_phantom.plan_archive(
+            layout.name, options, given.phantom, given.seed, given.dataset
+        )
+    else:
+        size, knobs = parse_phantom(given.phantom, layout.name)
+        truth, anatomy = sample_truth(options, size, given.seed, given.dataset)
+        image_size = size.image_size
+        draw_row = functools.partial(
+            draw,
+            anatomy=anatomy,
+            knobs=knobs,
+            size=image_size,
+            seed=given.seed,
+            dataset=given.dataset,
+        )
     partial = root.with_name(f".{root.name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
@@ -289,7 +306,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write_archive(partial, options, truth, draw_row, max(1, given.jobs))
         made = {"dataset": given.dataset, "seed": given.seed, "knobs": asdict(knobs)}
         mark = read_json(partial / PHANTOM_MARK)
-        write_json(partial / PHANTOM_MARK, {**mark, **made, "image_size": size.image_size})
+        write_json(partial / PHANTOM_MARK, {**mark, **made, "image_size": image_size})
         shutil.rmtree(root, ignore_errors=True)
         partial.rename(root)
     finally:

@@ -40,7 +40,7 @@ def open_store(store_path: Path, index_path: Path) -> Store:
     import pyarrow.parquet as pq
 
     images = np.load(store_path, mmap_mode="r")
-    index = pq.read_table(index_path).to_pydict()
+    index = pq.ParquetFile(index_path).read().to_pydict()  # read_table would import pandas
     if images.dtype != np.uint8 or images.ndim != 4 or len(images) != len(index["image_id"]):
         raise refuse(
             str(store_path),

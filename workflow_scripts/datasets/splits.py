@@ -16,8 +16,12 @@ RELEASED_TRAIN = 0.8  # released code: the first floor(0.8 n) shuffled rows
 FRACTIONS = {"train": 0.8, "test": 0.2}  # ours: the released fractions, but drawn by patient
 
 
-def released_split(n: int) -> pd.DataFrame:
+def released_split(n: int, n_train: int | None = None) -> pd.DataFrame:
     """Return where the released code's shuffle puts each of `n` index rows.
+
+    Args:
+        n: rows of the index.
+        n_train: the first shuffled rows that train; None: floor(0.8 n).
 
     Returns:
         Shape (n, 2), row i for index row i: `order_released` (position after the shuffle, int64)
@@ -33,7 +37,8 @@ def released_split(n: int) -> pd.DataFrame:
     shuffled = pd.Series(np.arange(n)).sample(frac=1, random_state=RELEASED_SEED).to_numpy()
     order = np.empty(n, dtype=np.int64)
     order[shuffled] = np.arange(n)
-    split = np.where(order < int(np.floor(RELEASED_TRAIN * n)), "train", "test")
+    n_train = int(np.floor(RELEASED_TRAIN * n)) if n_train is None else n_train
+    split = np.where(order < n_train, "train", "test")
     return pd.DataFrame({"order_released": order, "split_released": split.astype(object)})
 
 

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from workflow_scripts.command_line import run
-from workflow_scripts.datasets.geometry import GEOMETRIES, Geometry, prepare
+from workflow_scripts.datasets.geometry import GEOMETRIES, BitDepth, Geometry, prepare
 from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.files import write_atomic, write_text
 from workflow_scripts.problems import InputError, Problem, refuse
@@ -89,7 +89,7 @@ class Chunk:
     store: Path
     root: Path
     geometry: Geometry
-    bit_depth: int | None
+    bit_depth: BitDepth
     first: int
     rows: tuple[Row, ...]
     slices: Path | None
@@ -112,7 +112,8 @@ def read_rows(manifest: Path) -> list[Row]:
             f"no {', '.join(missing)}",
             "make the manifest again",
         )
-    table = pq.read_table(manifest, columns=list(Row._fields)).to_pydict()
+    file = pq.ParquetFile(manifest)  # read_table would import pandas, a second of CPU
+    table = file.read(columns=list(Row._fields)).to_pydict()
     rows = [Row(*values) for values in zip(*(table[name] for name in Row._fields), strict=True)]
     if not rows:
         raise refuse(
@@ -123,7 +124,7 @@ def read_rows(manifest: Path) -> list[Row]:
     return rows
 
 
-def decode(content: bytes, geometry: Geometry, bit_depth: int | None) -> NDArray[np.uint8]:
+def decode(content: bytes, geometry: Geometry, bit_depth: BitDepth) -> NDArray[np.uint8]:
     """Return the pixels of an image file in `geometry`; see `geometry.prepare` for errors."""
     with warnings.catch_warnings():
         # Pillow warns of oddities it can read (a broken tag, transparency in a palette); what it
@@ -159,7 +160,7 @@ def build(
     root: Path,
     geometry: Geometry,
     store: Path,
-    bit_depth: int | None = None,
+    bit_depth: BitDepth = None,
     jobs: int = 1,
     slices: Path | None = None,
 ) -> list[Fault]:
@@ -262,7 +263,7 @@ def _close_gaps(store: Path, refused: Sequence[int]) -> None:
         handle.truncate(offset + int(np.prod(shape)))
 
 
-def write_index(path: Path, rows: Sequence[Row], geometry_name: str, bit_depth: int | None) -> None:
+def write_index(path: Path, rows: Sequence[Row], geometry_name: str, bit_depth: BitDepth) -> None:
     """Write which image each row of the store is, and how it was prepared."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -287,6 +288,11 @@ def write_quarantine(path: Path, rows: Sequence[Row], faults: Sequence[Fault]) -
     write_text(path, text.getvalue())
 
 
+def bit_depth_of(text: str) -> int | str:
+    """Return the bit depth that a command line names."""
+    return int(text) if text.isdigit() else text
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build store, index and quarantine from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -295,10 +301,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--geometry", choices=sorted(GEOMETRIES), required=True)
     parser.add_argument(
         "--bit-depth",
-        type=int,
-        choices=range(9, 33),
+        type=bit_depth_of,
+        choices=[*range(9, 33), "stretch"],
         metavar="BITS",
-        help="true bits of gray images deeper than 8; refused where not given",
+        help="true bits of gray images deeper than 8, or stretch (each between its own darkest "
+        "and brightest value); refused where not given",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--slices", type=Path, help="folder that keeps the slices of volumes")

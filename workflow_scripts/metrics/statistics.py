@@ -84,7 +84,7 @@ def bootstrap_accuracy(
     """
     correct = np.asarray(truth) == np.asarray(prediction)
     place, n_patients = patient_numbers(patients)
-    right = np.bincount(place, weights=correct, minlength=n_patients)
+    right = np.bincount(place[correct], minlength=n_patients)
     total = np.bincount(place, minlength=n_patients)
     return percentile_interval(
         lambda drawn: float(drawn @ right / (drawn @ total)), n_patients, rng, n_resamples
@@ -108,7 +108,7 @@ def bootstrap_mean_per_class_accuracy(
     shape = (n_patients, n_classes)
     cell = place * n_classes + truth
     total = np.bincount(cell, minlength=n_patients * n_classes).reshape(shape)
-    right = np.bincount(cell, weights=truth == prediction, minlength=total.size).reshape(shape)
+    right = np.bincount(cell[truth == prediction], minlength=total.size).reshape(shape)
 
     def statistic(drawn: Counts) -> float:
         totals = drawn @ total

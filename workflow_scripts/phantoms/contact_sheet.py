@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from workflow_scripts.command_line import run
+from workflow_scripts.datasets.geometry import UnusablePixels, to_eight_bit
 from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.files import read_json, write_atomic
 from workflow_scripts.problems import refuse
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
 
 MARGIN: Final = 4  # pixels between pictures
 CAPTION: Final = 16  # pixels under a picture
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Return an image to look at; one with 16 bits is stretched, Pillow would clip it to white."""
+    try:
+        return to_eight_bit(image, "stretch").convert("RGB")
+    except UnusablePixels:  # one gray level throughout
+        return Image.new("RGB", image.size)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -97,7 +106,7 @@ def draw_sheet(
         for column, row in enumerate(images.to_dict("records")):
             x, y = column * step_x, head + line * step_y
             with Image.open(io.BytesIO(read_image(root, str(row["path"])).file())) as image:
-                picture = ImageOps.contain(image.convert("RGB"), (side, side))
+                picture = ImageOps.contain(eight_bit(image), (side, side))
             sheet.paste(picture, (x, y))
             caption = f"{name}  {_person(row['sex'], row['age_years'])}"
             pen.text((x + 2, y + side + 1), caption, fill="black", font=font)

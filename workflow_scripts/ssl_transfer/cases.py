@@ -9,6 +9,7 @@ import argparse
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,9 @@ SYSTEM = "ssl_transfer"
 FINDING = "label_"  # prefix of the columns of a multi-label task
 RELEASED_ORDER = "order_released"
 BY_DATASET = "by_dataset"  # geometry option: as the card says the released code did
+CARD_KEYS = ("dataset", "classes", "geometry_released", "metric", "phantom")
+CERTIFICATE_KEYS = ("checkpoint", "architecture", "backbone_sha256", "phantom")
+LIBRARIES = ("numpy", "scikit-learn")  # whose arithmetic the results rest on
 AGAIN = "make the file again with the step that wrote it"
 UNFIT = "give the files of one data set and one checkpoint, as the rule does"
 
@@ -83,7 +87,7 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=meaning)
     parser.add_argument("--protocol", choices=["released", "corrected"], required=True)
-    parser.add_argument("--seed", type=int, default=0, help="of every draw (released code: 0)")
+    parser.add_argument("--seed", type=_seed, default=0, help="of every draw (released code: 0)")
     parser.add_argument("--finding", help="the finding to classify in a multi-label data set")
     parser.add_argument("--column", help="column in the table (default: the data set)")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write (.parquet)")
@@ -123,14 +127,15 @@ def read_cases(
         InputError: files of different data sets or checkpoints, features of another pipeline,
             images that the manifest does not know, a split that leaks or has no certificate.
     """
-    card = _read_keys(paths.card, ("dataset", "classes", "geometry_released", "metric", "phantom"))
-    certificate = _read_keys(paths.certificate, ("checkpoint", "architecture", "phantom"))
+    card = _read_keys(paths.card, CARD_KEYS)
+    certificate = _read_keys(paths.certificate, CERTIFICATE_KEYS)
     features, image_id, provenance = _read_features(paths.features)
     geometry = card["geometry_released"] if options.geometry == BY_DATASET else options.geometry
     wanted = {
         "dataset": card["dataset"],
         "checkpoint": certificate["checkpoint"],
         "architecture": certificate["architecture"],
+        "backbone_sha256": certificate["backbone_sha256"],
         "geometry": geometry,
         "normalisation": options.normalisation,
     }
@@ -157,6 +162,7 @@ def read_cases(
             "images_quarantined": int((labelled["feature_row"] < 0).sum()),
             "split_leak": leak,
             "features": provenance,
+            "versions": {name: version(name) for name in LIBRARIES},
         },
     )
 
@@ -170,6 +176,14 @@ def require_released_order(cases: Cases, manifest: Path) -> None:
             "a data set that the released code never read",
             "use --protocol corrected",
         )
+
+
+def _seed(text: str) -> int:
+    """Return a seed that both torch's and NumPy's generators take."""
+    seed = int(text)
+    if not 0 <= seed < 1 << 32:
+        raise argparse.ArgumentTypeError(f"expected 0 to {(1 << 32) - 1}, found {seed}")
+    return seed
 
 
 def _read_keys(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -240,9 +254,10 @@ def _checked_leak(path: Path, split_column: str) -> dict[str, Any]:
 
 def _read_manifest(path: Path, split_column: str) -> pd.DataFrame:
     """Return the manifest, sorted by image; the columns that no protocol needs are left out."""
-    import pandas as pd
+    import pyarrow.parquet as pq
 
-    table = pd.read_parquet(path)
+    # faster to import than pandas.read_parquet
+    table: pd.DataFrame = pq.ParquetFile(path).read().to_pandas()
     missing = [name for name in (*CASE_COLUMNS, split_column) if name not in table]
     if missing:
         expected = f"the columns {', '.join(missing)}"

@@ -24,7 +24,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
 from workflow_scripts.metrics.classification import accuracy, mean_per_class_accuracy
 from workflow_scripts.predictions import write_predictions
-from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.ssl_transfer.cases import (
     RELEASED_ORDER,
@@ -37,6 +37,7 @@ from workflow_scripts.ssl_transfer.cases import (
 )
 from workflow_scripts.ssl_transfer.protocols import LINEAR, LinearOptions
 from workflow_scripts.ssl_transfer.regularisation_path import (
+    Coordinates,
     Fit,
     Score,
     best,
@@ -85,6 +86,8 @@ class Result:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Search, fit and judge; write one row a test image, and the path."""
     given = _parser().parse_args(arguments)
+    if given.threads < 1:
+        raise refuse("--threads", "at least 1", str(given.threads), "give a larger number")
     options = LINEAR[given.protocol]
     paths = case_paths(given)
     cases = read_cases(paths, options, given.finding)
@@ -155,39 +158,61 @@ def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -
             their time waiting for each other), and the number of threads alone moves fits that
             stop before they converge.
     """
+    import pandas as pd
     import sklearn.linear_model  # noqa: F401, loads the libraries whose threads are limited
     from threadpoolctl import threadpool_limits
 
     def arrays(part: pd.DataFrame) -> Arrays:
-        return (
-            cases.features[part["feature_row"]].astype(options.precision),
-            part["label"].to_numpy(),
-        )
+        features = cases.features[part["feature_row"]].astype(options.precision)
+        return features, part["label"].to_numpy()
 
-    import pandas as pd
-
-    path = c_values() if options.c_order == "descending" else c_values()[::-1]
-    both = pd.concat([parts.training, parts.validation])
-    order = RELEASED_ORDER if not options.validation_by_patient else "image_id"
+    is_descending = options.c_order == "descending"
+    path = c_values() if is_descending else c_values()[::-1]
+    order = "image_id" if options.validation_by_patient else RELEASED_ORDER
+    both = pd.concat([parts.training, parts.validation]).sort_values(order)
+    score = score_of(cases.card["metric"], options)
     with threadpool_limits(limits=threads):
         model = probe(options.tolerance, options.max_iterations)
-        score = score_of(cases.card["metric"], options)
-        training, validation = arrays(parts.training), arrays(parts.validation)
-        fits = search(model, training, validation, path.tolist(), score)
+        training, validation, scale = _prepared(
+            arrays(parts.training), arrays(parts.validation), options
+        )
+        fits = search(model, training, validation, path.tolist(), score, scale)
+        del training, validation  # gigabytes for the largest data sets
         chosen = best(fits)
         if options.refit == "cold":
             model = probe(options.tolerance, options.max_iterations)
-        converged = fit(model, *arrays(both.sort_values(order)), chosen.c)
+        training, test, scale = _prepared(arrays(both), arrays(parts.test), options)
+        converged = fit(model, *training, chosen.c * scale**2)
         final = Fit(chosen.c, np.nan, int(model.n_iter_[0]), converged)
-        return Result(fits, chosen, final, logits(model, arrays(parts.test)[0]))
+        return Result(fits, chosen, final, logits(model, test[0]))
+
+
+def _prepared(
+    training: Arrays, judged: Arrays, options: LinearOptions
+) -> tuple[Arrays, Arrays, float]:
+    """Return both parts in the protocol's coordinates, which the training part defines.
+
+    The last value is what the features were divided by.
+    """
+    if options.coordinates == "features":
+        return training, judged, 1.0
+    to = Coordinates.of(training[0])
+    return (to(training[0]), training[1]), (to(judged[0]), judged[1]), to.scale
 
 
 def score_of(metric: str, options: LinearOptions) -> Score:
-    """Return the function that judges a fit on the validation images: the paper's metric."""
+    """Return the function that judges a fit on the validation images: the paper's metric.
+
+    Raises:
+        InputError: if it is neither accuracy nor mean per-class accuracy.
+    """
     if metric == "accuracy":
         return lambda truth, prediction: accuracy(truth, prediction).value
-    nan_rule = options.undefined_recall_is_nan
-    return lambda truth, prediction: mean_per_class_accuracy(truth, prediction, nan_rule).value
+    if metric == "mean_per_class_accuracy":
+        nan_rule = options.undefined_recall_is_nan
+        return lambda truth, prediction: mean_per_class_accuracy(truth, prediction, nan_rule).value
+    expected = "accuracy or mean_per_class_accuracy"
+    raise refuse("card.json, metric", expected, repr(metric), "correct the metric of the data set")
 
 
 def _check_parts(parts: Parts, classes: list[str]) -> None:

@@ -53,6 +53,42 @@ def c_values() -> NDArray[np.float64]:
     return 1 / weight_decays.astype(np.float64)
 
 
+@dataclass(frozen=True, slots=True)
+class Coordinates:
+    """An exact change of coordinates in which a probe converges many times faster.
+
+    The intercept is not penalised, so subtracting the training images' mean changes nothing but
+    the intercept. With fewer images than feature dimensions the weights of the optimum lie in the
+    span of the centred training images (the penalty drives all else to zero), and the penalty
+    does not see a rotation: a few numbers a class are searched instead of thousands. Dividing by
+    the images' mean distance from their mean is the same as a C larger by its square.
+
+    Attributes:
+        mean: of the training images, shape (F,).
+        basis: orthonormal columns, shape (F, N), or None where N >= F.
+        scale: root mean square distance of the training images from their mean; 1 if that is 0.
+    """
+
+    mean: Features
+    basis: Features | None
+    scale: float
+
+    @classmethod
+    def of(cls, features: Features) -> Coordinates:
+        """Return the coordinates for training images of shape (N, F), finite."""
+        mean = features.mean(axis=0)
+        centred = features - mean
+        scale = float(np.sqrt(np.square(centred).sum(axis=1).mean())) or 1.0
+        if len(features) >= features.shape[1]:
+            return cls(mean, None, scale)
+        return cls(mean, np.linalg.qr(centred.T)[0], scale)
+
+    def __call__(self, features: Features) -> Features:
+        """Return images of shape (M, F) in these coordinates, shape (M, min(N, F))."""
+        centred = (features - self.mean) / self.scale
+        return centred if self.basis is None else centred @ self.basis
+
+
 def probe(tolerance: float, max_iterations: int) -> LogisticRegression:
     """Return an unfitted model whose next fit starts from its last solution (L2, L-BFGS)."""
     from sklearn.linear_model import LogisticRegression
@@ -86,11 +122,16 @@ def search(
     validation: tuple[Features, Labels],
     path: Sequence[float],
     score: Score,
+    scale: float = 1.0,
 ) -> list[Fit]:
-    """Fit along `path`, each fit starting from the one before, and score each on validation."""
+    """Fit along `path`, each fit starting from the one before, and score each on validation.
+
+    `scale` is what the features were divided by: the strengths of `path` are those of the
+    features as they were.
+    """
     fits = []
     for c in path:
-        converged = fit(model, *training, c)
+        converged = fit(model, *training, c * scale**2)
         prediction = model.predict(validation[0])
         n_iterations = int(model.n_iter_[0])
         fits.append(Fit(c, score(validation[1], prediction), n_iterations, converged))
@@ -98,27 +139,25 @@ def search(
 
 
 def best(fits: Sequence[Fit]) -> Fit:
-    """Return the first fit with the highest score above 0; NaN never wins.
+    """Return the first fit with the highest score; NaN never wins.
 
-    Along a descending path a tie keeps the larger C, along an ascending one the smaller.
+    Along a descending path a tie keeps the larger C, along an ascending one the smaller. (The
+    released code starts from 0, so that it has no choice at all where every fit scores 0.)
 
     Raises:
-        InputError: if no fit scored above 0.
+        InputError: if every score is undefined.
 
     Source: SSL transfer, released code (golden `linear_path`).
     """
-    winner, highest = None, 0.0
-    for candidate in fits:
-        if candidate.score > highest:
-            winner, highest = candidate, candidate.score
-    if winner is None:
+    defined = [one for one in fits if not np.isnan(one.score)]
+    if not defined:
         raise refuse(
             "validation images",
-            "a C value that scores above 0",
-            f"{len(fits)} C values that score 0 or undefined",
+            "a C value with a defined score",
+            f"{len(fits)} C values whose score is undefined",
             "give the data set more training images",
         )
-    return winner
+    return max(defined, key=lambda one: one.score)  # max keeps the first of equals
 
 
 def logits(model: LogisticRegression, features: Features) -> NDArray[np.float64]:

@@ -178,14 +178,14 @@ def _wrong_world_size(request: DeviceRequest, launcher: Launcher) -> list[Proble
 
 
 def set_up(
-    request: DeviceRequest, *, find_unused_parameters: bool = False, broadcast_buffers: bool = True
+    request: DeviceRequest, *, find_unused_parameters: bool = False, sync_buffers: bool = True
 ) -> Devices:
     """Start Lightning Fabric exactly as asked, and join the other processes.
 
     Args:
         request: what the rule asked for.
         find_unused_parameters: for networks whose loss leaves some parameters without gradient.
-        broadcast_buffers: before each update, rank 0's buffers (running statistics) go to all.
+        sync_buffers: before each update, rank 0's buffers (running statistics) go to all.
 
     Raises:
         InputError: if it cannot be met exactly as asked.
@@ -205,7 +205,7 @@ def set_up(
         accelerator="cuda" if request.gpus else "cpu",
         devices=request.processes // request.nodes,
         num_nodes=request.nodes,
-        strategy=_strategy_of(request, find_unused_parameters, broadcast_buffers),
+        strategy=_strategy_of(request, find_unused_parameters, sync_buffers),
         plugins=[_environment_of(launcher), precision],
     )
     fabric.launch()
@@ -253,29 +253,32 @@ def _precision_of(request: DeviceRequest) -> tuple[Any, torch.amp.GradScaler | N
     return Full(), None
 
 
-def _strategy_of(request: DeviceRequest, find_unused: bool, broadcast_buffers: bool) -> Any:  # noqa: ANN401
+def _strategy_of(request: DeviceRequest, find_unused: bool, sync_buffers: bool) -> Any:  # noqa: ANN401
     """Return Fabric's strategy: one device, or DDP over gloo or NCCL."""
     if request.processes == 1:
         return "auto"
     from lightning.fabric.strategies.ddp import DDPStrategy
 
     chosen = "nccl" if request.gpus else "gloo"
+    without_sync: dict[str, Any] = {} if sync_buffers else {"forward_sync_buffers": False}
     return DDPStrategy(
         process_group_backend=chosen if request.backend == "auto" else request.backend,
         find_unused_parameters=find_unused,
-        broadcast_buffers=broadcast_buffers,
+        **without_sync,
     )
 
 
 def _environment_of(launcher: Launcher) -> Any:  # noqa: ANN401
     """Return Fabric's view of who started the processes, said and not guessed."""
-    from lightning.fabric.plugins import environments
+    from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+    from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     if launcher.name == "torchrun":
-        return environments.TorchElasticEnvironment()
+        return TorchElasticEnvironment()
     if launcher.name == "slurm":
-        return environments.SLURMEnvironment(auto_requeue=False)  # Snakemake retries
-    return environments.LightningEnvironment()
+        return SLURMEnvironment(auto_requeue=False)  # Snakemake retries
+    return LightningEnvironment()
 
 
 def _leave() -> None:

@@ -20,6 +20,7 @@ import secrets
 import socket
 import threading
 import time
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -74,14 +75,13 @@ class StateLock:
         key = str(self.path.resolve())
         if key in _held:
             raise self._refusal(self._owner)
-        self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
-        try:
+        with ExitStack() as on_refusal:
+            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+            on_refusal.callback(os.close, self._file)
             has_locks = self._try_kernel_lock()
             self._wait_for_silence(has_locks)
             self._claim(has_locks)
-        except BaseException:
-            os.close(self._file)
-            raise
+            on_refusal.pop_all()
         _held.add(key)
         self._stop.clear()
         self._thread = threading.Thread(target=self._beat, name="state lock", daemon=True)

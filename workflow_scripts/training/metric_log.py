@@ -50,9 +50,13 @@ class MetricLog:
         self._step_sums: dict[str, torch.Tensor] = {}  # of the step under way
         self._on_device: dict[str, list[torch.Tensor]] = {}  # one scalar a step, not looked at
         self._settled: dict[str, list[float]] = {}  # one number a step, not yet in a row
+        self._epochs: list[int] = []  # of the steps that are not yet in a row
 
     def add_loss(self, name: str, loss: torch.Tensor, share: float) -> None:
-        """Add the loss of one micro-batch (a scalar, mean over its cases) to this step's."""
+        """Add the loss of one micro-batch (a scalar, mean over its cases) to this step's.
+
+        Every step adds the same names, on every rank.
+        """
         part = loss.detach() * (share / self.ranks.world_size)
         before = self._step_sums.get(name)
         self._step_sums[name] = part if before is None else before + part
@@ -62,11 +66,12 @@ class MetricLog:
         for name, value in self._step_sums.items():
             self._on_device.setdefault(name, []).append(value)
         self._step_sums = {}
+        self._epochs.append(epoch)
         if step % self.every == 0:
-            self.settle(step, epoch, last_good)
+            self.settle(step, last_good)
             self.write_means(step, epoch)
 
-    def settle(self, step: int, epoch: int, last_good: str) -> None:
+    def settle(self, step: int, last_good: str) -> None:
         """Bring the losses from the devices, sum them over the ranks, and look for NaN.
 
         Called before every save, so a state is never made of weights after a bad loss.
@@ -86,15 +91,16 @@ class MetricLog:
             self._settled.setdefault(name, []).extend(sums)
         bad = first_not_finite(self._settled)
         if bad is not None:
-            first_step = step - len(self._settled[bad[0]])
-            raise not_finite(bad[0], first_step + bad[1], epoch, last_good)
+            name, position = bad
+            at = step - len(self._epochs) + position
+            raise not_finite(name, at, self._epochs[position], last_good)
 
     def write_means(self, step: int, epoch: int) -> None:
         """Write the mean of each loss since the last row."""
         for name, values in self._settled.items():
             if values:
                 self.record(step, epoch, name, sum(values) / len(values))
-        self._settled = {}
+        self._settled, self._epochs = {}, []
 
     def record(self, step: int, epoch: int, metric: str, value: float) -> None:
         """Write one row, such as a validation metric; the value is equal on every rank."""
@@ -125,10 +131,15 @@ class MetricLog:
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows, and the settled losses that are not in one; call `settle` before."""
-        return {"rows": [tuple(row) for row in self.rows], "settled": dict(self._settled)}
+        return {
+            "rows": [tuple(row) for row in self.rows],
+            "settled": {name: list(values) for name, values in self._settled.items()},
+            "epochs": list(self._epochs),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take a saved history back."""
         self.rows = [MetricRow(*row) for row in state["rows"]]
         self._settled = {name: list(values) for name, values in state["settled"].items()}
+        self._epochs = list(state["epochs"])
         self._on_device, self._step_sums = {}, {}

@@ -176,7 +176,7 @@ class TrainingSession:
     def save(self) -> None:
         """Save the state after the last whole update; all ranks together."""
         begin = time.monotonic()
-        self.log.settle(self.step, self.epoch, self.last_good)
+        self.log.settle(self.step, self.last_good)
         streams = self.ranks.gather(random_states.capture(self._generators))
         failure: str | None = None
         if self.ranks.is_first:
@@ -247,7 +247,9 @@ class TrainingSession:
         """Save the finished training, so that a kill before its outputs costs no step."""
         if self.is_finished and self.store.last_good and self.store.last_good.step == self.step:
             return
+        if self.is_finished and self.ranks.is_first:
+            logger.info("stopped early, after step %d of %d", self.step, self.options.steps)
         self.is_finished = True
-        self.log.settle(self.step, self.epoch, self.last_good)
+        self.log.settle(self.step, self.last_good)
         self.log.write_means(self.step, self.epoch)
         self.save()

@@ -17,7 +17,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def make_cases(seed: int, split: str) -> tuple[NDArray[np.float32], NDArray[np.i
     rng = named_rng(seed, "smoke", split)
     labels = rng.integers(0, 2, CASES[split])
     images = rng.normal(size=(CASES[split], 1, SIZE, SIZE))
-    images[:, :, 2:5, 2:5] += labels[:, None, None, None]
+    images[:, :, 2:5, 2:5] += 0.6 * labels[:, None, None, None]
     return images.astype(np.float32), labels
 
 
@@ -137,63 +137,133 @@ def accuracy(cases: dict[str, Any]) -> float:
     return float(np.mean(cases["logits"].argmax(axis=1) == cases["truth"]))
 
 
-def train(options: argparse.Namespace, devices: Devices, sharing: BatchSharing) -> None:
-    """Train, and write the metrics; ends early when the job's time is over."""
+def weights_hash(network: torch.nn.Module) -> str:
+    """Return the SHA-256 of all weights and buffers: equal only when every bit is."""
+    digest = hashlib.sha256()
+    for tensor in network.state_dict().values():
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+class Pieces(NamedTuple):
+    """What the loop works with.
+
+    Attributes:
+        network: the bare network; evaluated, saved, and kept when best.
+        model: the network as Fabric wraps it for precision and DDP; trained.
+        optimiser: the bare optimiser; saved.
+        stepper: the optimiser as Fabric wraps it; steps.
+        batches: endless global batches.
+        selection: follows `RULE`.
+        best: the best weights so far.
+        log: the metric history.
+    """
+
+    network: torch.nn.Module
+    model: Any  # Fabric's own class, without a public name
+    optimiser: torch.optim.Optimizer
+    stepper: torch.optim.Optimizer
+    batches: TrainingBatches
+    selection: Selection
+    best: KeptWeights
+    log: MetricLog
+
+
+def assemble(options: argparse.Namespace, devices: Devices, sharing: BatchSharing) -> Pieces:
+    """Make network, optimiser and batches, all from the seed."""
     import torch
 
-    fabric, ranks, scaler = devices
+    fabric, ranks, _ = devices
     streams.seed_process(options.seed, ranks.rank)
     network = make_network(options.seed, options.dropout)
     optimiser = torch.optim.SGD(network.parameters(), lr=options.lr, momentum=0.9)
     model, stepper = fabric.setup(network, optimiser)
-
     cases = TrainingCases(options.seed)
-    sampler = TrainingSampler(len(cases), sharing, ranks.rank, options.seed, last="keep")
     batches = TrainingBatches(
         cases,  # type: ignore[arg-type]  # indexed by draws
-        sampler,
+        TrainingSampler(len(cases), sharing, ranks.rank, options.seed, last="keep"),
         workers=options.workers,
         move=fabric.to_device,
         pin_memory=options.gpus > 0,
     )
-    selection, best = Selection(RULE), KeptWeights()
-    log = MetricLog(ranks, options.log, options.tensorboard, every=10)
-    store = StateStore(options.state, _fingerprint(options, ranks.world_size), options.on_mismatch)
-    parts: dict[str, Stateful] = {
-        "network": network,
-        "optimiser": optimiser,
-        "batches": batches,
-        "selection": selection,
-        "best weights": best,
-    }
-    if scaler is not None:
-        parts["scaler"] = scaler
-    length = SessionOptions(options.steps, options.minutes, options.save_minutes, options.started)
+    log = MetricLog(ranks, options.history, options.tensorboard, every=10)
+    return Pieces(network, model, optimiser, stepper, batches, Selection(RULE), KeptWeights(), log)
 
-    with TrainingSession(ranks, store, parts, {}, log, lambda: batches.epoch, length) as session:
+
+def open_session(options: argparse.Namespace, devices: Devices, pieces: Pieces) -> TrainingSession:
+    """Name everything that must survive a kill, and what a saved state must belong to."""
+    parts: dict[str, Stateful] = {
+        "network": pieces.network,
+        "optimiser": pieces.optimiser,
+        "batches": pieces.batches,
+        "selection": pieces.selection,
+        "best weights": pieces.best,
+    }
+    if devices.scaler is not None:
+        parts["scaler"] = devices.scaler
+    store = StateStore(
+        options.state, _fingerprint(options, devices.ranks.world_size), options.on_mismatch
+    )
+    length = SessionOptions(options.steps, options.minutes, options.save_minutes, options.started)
+    batches = pieces.batches
+    return TrainingSession(
+        devices.ranks, store, parts, {}, pieces.log, lambda: batches.epoch, length
+    )
+
+
+def train(options: argparse.Namespace, devices: Devices, sharing: BatchSharing) -> None:
+    """Train, and write the metrics; ends early when the job's time is over."""
+    from torch.nn.functional import cross_entropy
+
+    pieces = assemble(options, devices, sharing)
+    network, model, optimiser, stepper, batches, selection, best, log = pieces
+    fabric = devices.fabric
+    with open_session(options, devices, pieces) as session:
         for step in session.steps():
             scale_learning_rates(optimiser, cosine_to_zero(step, options.steps))
             for micro in batches.next_batch():
                 images, labels = micro.data
                 with fabric.no_backward_sync(model, enabled=not micro.is_last):
-                    loss = torch.nn.functional.cross_entropy(model(images), labels)
+                    loss = cross_entropy(model(images), labels)
                     fabric.backward(loss * micro.share)
                 log.add_loss("train_loss", loss, micro.share)
             stepper.step()
             stepper.zero_grad()
-            if (step + 1) % options.check_every == 0:
+            if (step + 1) % options.check_every == 0 or step + 1 == options.steps:
                 value = accuracy(predict(network, devices, options.seed, RULE.split))
                 log.record(step + 1, session.epoch, RULE.metric, value)
                 if selection.observe(value, step + 1):
                     best.keep(network)
                 if selection.should_stop:
                     session.stop()
-        if RULE.keep == "best":
-            best.restore(network)
-        tested = predict(network, devices, options.seed, "test")
-        if ranks.is_first:
-            write_json(options.out, _report(options, sharing, session, selection, network, tested))
-        session.forget()
+        report(options, devices, sharing, pieces)
+        session.forget()  # the outputs are written, nothing is left to go on with
+
+
+def report(
+    options: argparse.Namespace, devices: Devices, sharing: BatchSharing, pieces: Pieces
+) -> None:
+    """Test the kept weights, and write what was found: equal for an interrupted run."""
+    network, selection = pieces.network, pieces.selection
+    last_weights = weights_hash(network)
+    if RULE.keep == "best":
+        pieces.best.restore(network)
+    tested = predict(network, devices, options.seed, "test")
+    found = {
+        "test_accuracy": accuracy(tested),
+        "test_cases": len(tested["truth"]),
+        "test_logits": tested["logits"].astype(float).tolist(),
+        "best_val_accuracy": selection.best,
+        "best_step": selection.best_step,
+        "history": [row._asdict() for row in pieces.log.rows],
+        "kept_weights_sha256": weights_hash(network),
+        "last_weights_sha256": last_weights,
+        "world_size": sharing.world_size,
+        "accumulated_passes": sharing.passes,
+        "precision": options.precision,
+    }
+    if devices.ranks.is_first:
+        write_json(options.out, found)
 
 
 def _fingerprint(options: argparse.Namespace, world_size: int) -> dict[str, str]:
@@ -211,33 +281,6 @@ def _fingerprint(options: argparse.Namespace, world_size: int) -> dict[str, str]
     return fingerprint(config, files={}, code=[], world_size=world_size)
 
 
-def _report(
-    options: argparse.Namespace,
-    sharing: BatchSharing,
-    session: TrainingSession,
-    selection: Selection,
-    network: torch.nn.Module,
-    tested: dict[str, Any],
-) -> dict[str, Any]:
-    """Return what the run found; equal for a run that was interrupted and one that was not."""
-    weights = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        weights.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return {
-        "test_accuracy": accuracy(tested),
-        "test_cases": len(tested["truth"]),
-        "best_val_accuracy": selection.best,
-        "best_step": selection.best_step,
-        "steps": session.step,
-        "history": [row._asdict() for row in session.log.rows],
-        "test_logits": [[float(value) for value in row] for row in tested["logits"]],
-        "weights_sha256": weights.hexdigest(),
-        "world_size": sharing.world_size,
-        "accumulated_passes": sharing.passes,
-        "precision": options.precision,
-    }
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, set up the devices, train."""
     started = time.monotonic()
@@ -246,13 +289,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add("--seed", type=int, default=0, help="start of all random streams")
     add("--steps", type=int, default=60, help="updates of the weights")
     add("--global-batch", type=int, default=16, help="cases behind one update")
-    add("--micro-batch", type=int, help="cases of one forward pass; default: as many as fit")
+    add("--micro-batch", type=int, help="cases of one forward pass; default: all of a rank")
     add("--lr", type=float, default=0.05, help="learning rate at the first step")
     add("--dropout", type=float, default=0.1, help="share of features dropped in training")
     add("--check-every", type=int, default=10, help="steps between two validations")
     add("--workers", type=int, default=0, help="processes that load ahead")
     parser.add_argument("--out", type=Path, required=True, help="metrics, written at the end")
-    parser.add_argument("--log", type=Path, help="CSV of the metric history")
+    # Not "--log": torchrun takes the start of one of its own options for an ambiguous one.
+    parser.add_argument("--history", type=Path, help="CSV of the metric history")
     parser.add_argument("--tensorboard", type=Path, help="folder of TensorBoard's files")
     add_device_arguments(parser)
     add_session_arguments(parser)

@@ -1,0 +1,18 @@
+"""The benchmarks run at a tiny size; their equality is a test of the product."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks import few_shot, linear_path
+
+
+@pytest.mark.slow
+def test_few_shot_prints_what_the_plain_reference_prints() -> None:
+    sizes = ["--n-way", "3", "--n-support", "2", "--n-query", "3", "--n-episodes", "2"]
+    assert few_shot.main([*sizes, "--n-images", "28", "--side-px", "64"]) == 0
+
+
+def test_linear_path_has_the_coefficients_of_scikit_learn_on_one_thread() -> None:
+    sizes = ["--n-images", "40", "--n-features", "16", "--n-classes", "3", "--n-fits", "6"]
+    assert linear_path.main([*sizes, "--repeats", "1"]) == 0
