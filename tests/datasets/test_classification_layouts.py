@@ -26,7 +26,7 @@ from workflow_scripts.datasets import (
     stoic,
 )
 from workflow_scripts.datasets.image_source import file_of, read_image
-from workflow_scripts.datasets.layout import PHANTOM_MARK, TRUTH_COLUMNS, Layout
+from workflow_scripts.datasets.layout import PHANTOM_MARK, TRUTH_COLUMNS, Layout, check_options
 from workflow_scripts.datasets.manifest import build
 from workflow_scripts.datasets.splits import released_split
 from workflow_scripts.problems import InputError
@@ -386,12 +386,6 @@ def test_severity_is_asked_of_patients_with_covid_only_and_the_flow_counts_it(
             {},
             "row 2: expected 0 where probCOVID is 0, found '1'",
         ),
-        (
-            stoic,
-            {stoic.INDEX_NAME: "PatientID,probCOVID,probSevere\n1,0,0\n"},
-            {"orientation": "axial"},
-            "option orientation: expected one of released, corrected, found 'axial'",
-        ),
         (cifar10, {}, {}, "cifar-10-batches-py: expected the batches of CIFAR-10"),
     ],
 )
@@ -408,3 +402,24 @@ def test_a_wrong_index_is_refused(
     with pytest.raises(InputError) as error:
         layout.read(tmp_path, options)
     assert message in str(error.value)
+
+
+def test_an_unknown_orientation_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(InputError, match="expected one of released, corrected, found 'axial'"):
+        check_options(stoic.LAYOUT, {"layout": "stoic", "orientation": "axial"})
+
+
+PAGE = Path("docs/reference/datasets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "module",
+    [cifar10, diabetic_retinopathy, ichallenge_amd, ichallenge_pm, montgomery, stoic],
+    ids=lambda module: module.LAYOUT.name,
+)
+def test_the_page_of_data_sets_names_every_policy_and_option(module: Any) -> None:
+    layout = module.LAYOUT
+    section = PAGE.split(f"(`layout: {layout.name}`)")[1].split("\n### ")[0]
+    named = [*layout.policies, *layout.options]
+    assert [name for name in named if f"`{name}`" not in section] == []
+    assert layout.source.split(" ")[0] in section

@@ -162,7 +162,9 @@ def middle_slice(content: bytes, header: Header) -> NDArray[np.float64]:
     first = int(SLICE_SHARE * slices) * size
     if header.compressed:
         try:
-            unpacked = zlib.decompressobj().decompress(content[header.start :], first + size)
+            unpacked = zlib.decompressobj().decompress(
+                memoryview(content)[header.start :], first + size
+            )
         except zlib.error as error:
             raise BrokenVolume(f"damaged: {error}") from error
     else:

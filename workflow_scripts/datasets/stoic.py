@@ -28,7 +28,7 @@ from workflow_scripts.datasets.layout import (
     mark_phantom,
 )
 from workflow_scripts.files import write_text
-from workflow_scripts.problems import InputError, refuse
+from workflow_scripts.problems import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,11 +50,11 @@ def read(root: Path, options: Options) -> Index:
 
     Raises:
         InputError: no table, or without a column; a patient twice; a label that is not 0 or 1; a
-            severe case without COVID-19; an orientation that does not exist.
+            severe case without COVID-19.
     """
     import pandas as pd
 
-    part = _orientation(options)
+    part = ORIENTATIONS[str(options.get("orientation") or "released")]
     path = find_index(root, [INDEX_NAME], f"unpack the archive: {LAYOUT.unpack}")
     cells = read_cells(path)
     require_columns(cells, path, {f"column {i + 1}": name for i, name in enumerate(HEADER)})
@@ -107,15 +107,6 @@ def read(root: Path, options: Options) -> Index:
     )
 
 
-def _orientation(options: Options) -> str:
-    """Return how slices are turned, as paths say it."""
-    chosen = str(options.get("orientation") or next(iter(ORIENTATIONS)))
-    if chosen not in ORIENTATIONS:
-        names = f"one of {', '.join(ORIENTATIONS)}"
-        raise refuse("option orientation", names, repr(chosen), "correct it")
-    return ORIENTATIONS[chosen]
-
-
 def write(root: Path, truth: pd.DataFrame, render: RenderScan, options: Options) -> None:
     """Write `truth` as the archive; `render` returns a volume instead of a picture."""
     import SimpleITK as sitk
@@ -155,6 +146,7 @@ LAYOUT = Layout(
     options={
         "orientation": "released (rows are x, the default) or corrected (upright axial slice)",
     },
+    choices={"orientation": tuple(ORIENTATIONS)},
     read=read,
     write=write,
 )
