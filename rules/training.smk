@@ -8,7 +8,6 @@ rule training_smoke:
         "<logs>/training/smoke.log",
     benchmark:
         "<benchmarks>/training/smoke.tsv"
-    retries: 4
     conda:
         "../envs/torch.yaml"
     threads: 2

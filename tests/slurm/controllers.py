@@ -37,8 +37,11 @@ class Record(NamedTuple):
 
     @property
     def rule(self) -> str:
-        """The rule, or the group, that was submitted."""
-        return self.comment.split("_wildcards_")[0].removeprefix("rule_").removeprefix("group_")
+        """The rule that was submitted, alone or as a group (named group_RULE_RULE)."""
+        name = self.comment.split("_wildcards_")[0]
+        if name.startswith("group_"):
+            return name.removeprefix("group_")[: (len(name) - len("group_")) // 2]
+        return name.removeprefix("rule_")
 
     @property
     def gpus(self) -> int:

@@ -26,7 +26,7 @@ from tests.slurm.controllers import (
 from workflow_scripts.launch import time_left_minutes
 
 LIMIT_S = 1500  # for one controller, on a busy machine
-LONG_TRAINING = {"training_smoke": {"steps": 20000, "check_every": 20000}}
+LONG_TRAINING = {"training_smoke": {"steps": 1000, "check_every": 1000}}
 ALONE = {"mpi": "", "nodes": 1, "tasks": 1, "processes": 1, "runtime": "3 * attempt"}
 NEAR_THE_LIMIT_S = 15  # the training saves a tenth of its time before the limit
 
@@ -80,17 +80,20 @@ def orphaned(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path
     """
     folder = tmp_path_factory.mktemp("orphaned")
     plan, output = write_plan(folder, LONG_TRAINING), folder / "snakemake.log"
-    words = ["training_smoke", "--show-failed-logs"]
+    words = ["training_smoke", "--retries", "12"]  # refused until the orphan ends
     words += on_leonardo(folder / "slurm", {"training_smoke": ALONE})
     first = start_controller(plan, output, *words)
     lock = folder / "state/training/smoke/lock"
     wait_for(lambda: lock.exists() and b"pid" in lock.read_bytes(), "the lock", LIMIT_S)
-    time.sleep(2)  # some steps
+    time.sleep(1)  # some steps
     owner = json.loads(lock.read_text())
     os.kill(owner["pid"], signal.SIGSTOP)
     first.kill()
     first.wait()
     second = start_controller(plan, output, *words)
+    log = folder / "logs/training/smoke.log"  # each attempt writes it anew
+    wait_for(lambda: "in use by job" in log.read_text(), "a refusal", LIMIT_S)
+    (folder / "refusal.txt").write_text(log.read_text())
     wait_for(lambda: time_left_s(owner["job"]) < NEAR_THE_LIMIT_S, "the limit", LIMIT_S)
     os.kill(owner["pid"], signal.SIGCONT)
     finish(second, output)
@@ -173,7 +176,9 @@ def test_training_ran_with_two_ranks_on_each_of_two_nodes(disturbed: Path) -> No
 
 
 def test_second_writer_of_a_state_is_refused_while_an_orphan_trains(orphaned: Path) -> None:
-    assert "in use by job" in (orphaned / "snakemake.log").read_text()
+    refusal = (orphaned / "refusal.txt").read_text()
+    assert "no other training is writing to" in refusal
+    assert "scancel" in refusal
 
 
 def test_training_goes_on_after_its_time_limit(orphaned: Path) -> None:
