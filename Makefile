@@ -24,6 +24,7 @@ install:
 demo: .venv/ready
 	$(BIN)/snakemake --profile profiles/demo report
 	@cat results/demo/summary.txt
+	@echo && echo "The report, one file that opens without network: results/demo/report.html"
 
 test: .venv/ready
 	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile

@@ -29,7 +29,9 @@ except InputError as error:
 plan = Plan(config)
 if config["start"] == "warm":  # each step is forked from one process, see warm.py
     shell.prefix('python() {{ command python -m workflow_scripts.warm "$@"; }}; ')
-OVERLAYS = " ".join(f"--configfile {file}" for file in CONFIG_FILES[1:])
+OVERLAYS = " ".join(
+    ["--configfile", *map(str, CONFIG_FILES[1:])] if CONFIG_FILES[1:] else []
+)
 PUBLISHED = [  # the papers' numbers; checksums.csv beside them is the lock of the weight files
     str(file)
     for file in sorted(Path("results/published").glob("*.csv"))

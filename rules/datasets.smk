@@ -105,11 +105,13 @@ rule store:
     params:
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
+        slices=lambda w: f"{plan.results}/datasets/{w.dataset}/slices",
         code=code_digest("workflow_scripts.datasets.store"),
     shell:
         "python -m workflow_scripts.datasets.store --manifest {input.manifest}"
         " --root {params.root:q} --geometry {wildcards.geometry} {params.bit_depth}"
-        " --jobs {threads} --store {output.store} --index {output.index} --quarantine {output.quarantine}"
+        " --slices {params.slices:q} --jobs {threads}"
+        " --store {output.store} --index {output.index} --quarantine {output.quarantine}"
         " > {log} 2>&1"
 
 

@@ -359,3 +359,18 @@ def test_a_variant_that_does_not_exist_is_refused(
     with pytest.raises(InputError) as refusal:
         run_convert(tmp_path, options, phantom_file(R18))
     assert words in str(refusal.value)
+
+
+def test_a_record_known_by_reference_alone_is_read_in_the_published_order(tmp_path: Path) -> None:
+    """What pickle, unlike dill, writes of a named tuple: its class's name and bare values."""
+    name = "res_net50/~/initial_conv"
+    kernels = [{name: {"w": np.full((1, 1, 2, 3), value, "f4")}} for value in (1, 2)]
+    statistics = {"res_net50/~/initial_batchnorm/~/mean_ema": {"average": np.ones((1, 1, 1, 3))}}
+    record = byol_haiku._Global("byol.byol_experiment", "_ByolExperimentState")
+    state = byol_haiku._Call(record, *kernels, statistics, {}, None)
+    path = tmp_path / "weights.pkl"
+    with path.open("wb") as handle:
+        byol_haiku._Pickler(handle, protocol=4).dump({"experiment_state": state})
+    tensors = byol_haiku.read(path, "resnet50").tensors
+    assert torch.equal(tensors["conv1.weight"], torch.ones(3, 2, 1, 1))  # online, not target
+    assert tensors["bn1.running_mean"].tolist() == [1.0, 1.0, 1.0]

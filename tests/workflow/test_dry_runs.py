@@ -32,9 +32,9 @@ def test_every_target_of_every_profile_can_be_planned(
 def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
     jobs = planned(result.stdout)
-    assert jobs["few_shot"] == 13 * 4  # checkpoints x columns
-    assert jobs["linear"] == 13 * 4
-    assert jobs["manifest"] == jobs["leak_free"] == 5
+    assert jobs["few_shot"] == 13 * 11  # checkpoints x columns
+    assert jobs["linear"] == 13 * 5
+    assert jobs["manifest"] == jobs["leak_free"] == 11
     assert jobs["download"] == jobs["convert"] == 13
     assert "phantom" not in jobs
 
@@ -54,7 +54,7 @@ def test_one_table_plans_only_what_it_needs(snakemake: RunSnakemake) -> None:
     table = "results/tables/ssl_transfer_linear.csv"
     result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/local", table)
     jobs = planned(result.stdout)
-    assert jobs["linear"] == 13 * 4
+    assert jobs["linear"] == 13 * 5
     assert "few_shot" not in jobs
     assert "ledger" not in jobs
 

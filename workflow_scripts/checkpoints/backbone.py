@@ -19,6 +19,7 @@ from workflow_scripts.checkpoints.conversion import ConvertedTensors, prove_comp
 from workflow_scripts.checkpoints.options import split_name
 from workflow_scripts.checkpoints.source_file import read_safetensors
 from workflow_scripts.checkpoints.variants import require_variants, with_variants
+from workflow_scripts.networks.resnet import DEPTHS, resnet
 from workflow_scripts.problems import refuse
 
 LIBRARIES = ("timm", "torchvision")
@@ -46,6 +47,8 @@ def require_architecture(library: str, architecture: str) -> None:
         if timm.is_model(architecture):
             return
         names = timm.list_models()
+    elif architecture in DEPTHS:
+        return
     else:
         from torchvision import models
 
@@ -67,6 +70,8 @@ def build_network(library: str, architecture: str) -> nn.Module:
     architecture = split_name(architecture)[0]
     if library == "timm":
         return create_timm(architecture)
+    if architecture in DEPTHS:
+        return resnet(architecture)
     from torchvision import models
 
     arguments = SPECIAL_ARGUMENTS.get(architecture, {})

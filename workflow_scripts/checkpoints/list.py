@@ -1,7 +1,8 @@
 """Print the checkpoints of the configuration, and how far each has come on this disk.
 
-python -m workflow_scripts.checkpoints.list
-python -m workflow_scripts.checkpoints.list --markdown  (for docs/reference/checkpoints.md)
+    python -m workflow_scripts.checkpoints.list
+
+With `--markdown` it prints the table of `docs/reference/checkpoints.md` instead.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ from workflow_scripts.datasets.layout import (
     write_images,
 )
 from workflow_scripts.files import write_text
-from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.problems import InputError, Problem, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -69,6 +69,7 @@ FOURTEEN = (
     "Pleural_Thickening",
     "Hernia",
 )
+DEFAULT_DISEASE = "Pneumonia"
 ONLY_ONE_OF_SEVEN = "exactly one finding, and that among the seven"
 ADVICE = f"unpack the archive so that {INDEX_2017} stands at the top of the data set's folder"
 
@@ -109,7 +110,11 @@ def read(root: Path, options: Options) -> Index:
     )
     table["split"], lists = _official_split(root, table, options)
     policy = LAYOUT.policy(options)
-    labels, classes, filters = _labels(table["label_text"], policy)
+    if policy == "no_finding_vs_disease":
+        disease = str(options.get("disease") or DEFAULT_DISEASE)
+        labels, classes, filters = _one_disease(table["label_text"], disease)
+    else:
+        labels, classes, filters = _labels(table["label_text"], policy)
     return Index(
         table=table.join(labels),
         classes=classes,
@@ -218,6 +223,28 @@ def _labels(texts: pd.Series, policy: str) -> Labels:
     return Labels(frame, SEVEN, (ONLY_ONE_OF_SEVEN,))
 
 
+def _one_disease(texts: pd.Series, disease: str) -> Labels:
+    """Return the labels of one disease against No Finding; other findings may accompany it.
+
+    Raises:
+        InputError: the archive has no such finding.
+    """
+    import pandas as pd
+
+    if disease not in FOURTEEN:
+        known = ", ".join(FOURTEEN)
+        raise refuse("option disease", f"one of {known}", repr(disease), "correct the spelling")
+    code_of = {
+        text: 1 if disease in text.split("|") else 0 if text == NO_FINDING else None
+        for text in texts.unique()
+    }
+    label = texts.map(code_of).astype("Int64")
+    neither = f"neither {NO_FINDING} nor {disease}"
+    dropped = label.isna().map({True: neither, False: None}).astype(object)
+    frame = pd.DataFrame({"label": label, "dropped": dropped.where(label.isna(), None)})
+    return Labels(frame, (NO_FINDING, disease), (neither,))
+
+
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive; `options["index"]` chooses the release (default: 2017)."""
     release = str(options.get("index") or INDEX_2017)
@@ -282,10 +309,12 @@ LAYOUT = Layout(
     policies={
         "one_of_seven": "released: images with exactly one finding, among seven",
         "fourteen_findings": "every image, one column a finding; No Finding is all zero",
+        "no_finding_vs_disease": "No Finding against option disease; all others are left out",
         "nine_findings": "CROCODILE's nine; Lung Opacity is any of five others (all are frontal)",
     },
     options={
         "index": f"which release to read, {INDEX_2017} or {INDEX_2020}",
+        "disease": f"of no_finding_vs_disease, one of the fourteen (default {DEFAULT_DISEASE})",
     },
     read=read,
     write=write,

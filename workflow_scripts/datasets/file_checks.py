@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.datasets.image_source import file_of
 from workflow_scripts.datasets.integrity import FileVerdict, check_files
 from workflow_scripts.datasets.layout import Layout
 
@@ -45,7 +46,7 @@ def check_all(
     import pandas as pd
     from tqdm import tqdm
 
-    stamps = [stamp_of(f"{root}/{path}") for path in paths] if cache else [None] * len(paths)
+    stamps = [stamp_of(f"{root}/{file_of(path)}") if cache else None for path in paths]
     known = read_cache(cache, layout.modes) if cache else {}
     verdicts: list[FileVerdict | None] = []
     for path, stamp in zip(paths, stamps, strict=True):

@@ -17,6 +17,9 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from workflow_scripts.datasets.image_source import part_problem, read_part
+from workflow_scripts.problems import InputError
+
 FORMATS = ("PNG", "JPEG", "TIFF")
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # not stuffing, restart or fill bytes
@@ -41,17 +44,38 @@ def check_file(path: str | Path, modes: Iterable[str]) -> FileVerdict:
     except OSError as error:
         return FileVerdict("", f"cannot be read: {error.strerror}")
     if not content:
-        return FileVerdict("", "empty file (0 bytes)")
+        return FileVerdict("", EMPTY)
     return FileVerdict(hashlib.sha256(content).hexdigest(), structure_problem(content, modes))
 
 
 MISSING = "file not found"
+EMPTY = "empty file (0 bytes)"
 
 
 def check_files(root: Path, paths: Sequence[str], modes: frozenset[str]) -> list[FileVerdict]:
     """Check a chunk of files below `root`; what one worker process does at a time."""
     folder = f"{root}/"  # joining Path objects would cost as much as the hash
-    return [check_file(folder + path, modes) for path in paths]
+    return [
+        (check_part(root, path) if "#" in path else None) or check_file(folder + path, modes)
+        for path in paths
+    ]
+
+
+def check_part(root: Path, path: str) -> FileVerdict | None:
+    """Judge an image within a larger file; None where `path` is a file of its own."""
+    try:
+        content = read_part(root, path)
+    except FileNotFoundError:
+        return FileVerdict("", MISSING)
+    except OSError as error:
+        return FileVerdict("", f"cannot be read: {error.strerror}")
+    except (IndexError, InputError) as error:
+        return FileVerdict("", f"no such image in the file: {error}")
+    if content is None:
+        return None
+    if not content:
+        return FileVerdict("", EMPTY)
+    return FileVerdict(hashlib.sha256(content).hexdigest(), part_problem(content, path))
 
 
 def structure_problem(content: bytes, modes: Iterable[str]) -> str | None:

@@ -5,9 +5,9 @@
         --out results/demo/phantoms/chestx/PHANTOM.json
 
 `--out` names the mark at the top of the folder, which is written beside its place and renamed
-when it is complete. `--phantom` holds `patients` (chestx, table) or `images` (shenzhen, bach),
-`image_size` (pixels), `min_per_class`, `anatomy` (table: chest or histology), and any of the
-knobs in `phantoms/knobs.py`.
+when it is complete. `--phantom` holds `patients` (chestx, table, diabetic_retinopathy) or `images`
+(the others), `image_size` (pixels), `min_per_class`, `anatomy` (table: chest or histology), and any
+of the knobs in `phantoms/knobs.py`.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from workflow_scripts.command_line import run
@@ -43,6 +45,7 @@ from workflow_scripts.datasets.layout import (
     nearest,
     write_images,
 )
+from workflow_scripts.datasets.phantom_kinds import DRAWN_HERE, KINDS, draw_kind
 from workflow_scripts.files import read_json, write_json, write_text
 from workflow_scripts.phantoms.knobs import Knobs
 from workflow_scripts.problems import InputError, Problem, refuse
@@ -53,6 +56,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 log = logging.getLogger(__name__)
+
+Draw = Callable[[dict[str, Any]], Any]  # returns a picture, or a volume
 
 KEEPSAKE: Final = ".phantom"  # stays when a workflow deletes the mark before it starts the rule
 HEALTHY: Final = ("No Finding", "Normal", "normal", "healthy")  # a table's names for health
@@ -102,7 +107,8 @@ def parse_phantom(text: str, layout: str) -> tuple[PhantomSize, Knobs]:
         for key in given
         if key not in (*sizes, *knobs)
     ]
-    count, other = ("images", "patients") if layout in HEIGHT_SHARE else ("patients", "images")
+    by_images = layout in HEIGHT_SHARE or (layout in KINDS and KINDS[layout].count == "images")
+    count, other = ("images", "patients") if by_images else ("patients", "images")
     lowest = {count: 2, "image_size": 64, "min_per_class": 1}
     for key, low in lowest.items():
         value = given.get(key, getattr(PhantomSize(), key))
@@ -132,6 +138,9 @@ def sample_truth(
 
     rng = named_rng(seed, "phantom", dataset, "truth")
     layout = options["layout"]
+    if kind := KINDS.get(layout):
+        n_wanted = getattr(size, kind.count) or 0
+        return kind.truth(rng, n_wanted, size.min_per_class, options), kind.anatomy
     if layout == "shenzhen":
         return phantom_truth.shenzhen_truth(rng, size.images or 0, size.min_per_class), "chest"
     if layout == "bach":
@@ -180,13 +189,17 @@ def _table_classes(options: Options, anatomy: str) -> Sequence[str]:
 
 def draw(
     row: Mapping[str, Any], anatomy: str, knobs: Knobs, size: int, seed: int, dataset: str
-) -> Image.Image:
-    """Return the picture of one row of the truth, in the mode that the row asks for."""
+) -> Image.Image | NDArray[np.int16]:
+    """Return the picture of one row in the mode that the row asks for; of a CT, the volume."""
     from workflow_scripts.phantoms.chest import ChestCase, render_chest, side_view
     from workflow_scripts.phantoms.histology import render_histology
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
-    if anatomy == "histology":
+    if anatomy in DRAWN_HERE:
+        pixels = draw_kind(row, anatomy, streams, knobs, size)
+        if pixels.ndim == 3 and pixels.dtype == np.int16:
+            return pixels
+    elif anatomy == "histology":
         pixels = render_histology(streams, row["image_id"], row["label_text"], knobs, size)
     else:
         findings = [name for name in row["findings"].split("|") if name and name not in HEALTHY]
@@ -194,12 +207,14 @@ def draw(
         case = ChestCase(row["image_id"], findings, row["sex"], float(row["age_years"]), projection)
         pixels = render_chest(streams, case, knobs, size)
         pixels = side_view(pixels) if row["view"] == "lateral" else pixels
-    height = round(size * HEIGHT_SHARE.get(str(row["domain"]), 1.0))
+    kind = KINDS.get(str(row["domain"]))
+    share = kind.height_share if kind else HEIGHT_SHARE.get(str(row["domain"]), 1.0)
+    height = round(len(pixels) * share)
     return Image.fromarray(pixels[:height]).convert(row["mode"])
 
 
 def write_archive(
-    root: Path, options: Options, truth: pd.DataFrame, draw_row: Render, jobs: int
+    root: Path, options: Options, truth: pd.DataFrame, draw_row: Draw, jobs: int
 ) -> None:
     """Write the archive of `truth` below `root`, drawing in `jobs` processes."""
     layout = layout_named(str(options["layout"]))
@@ -211,7 +226,7 @@ def write_archive(
             context = multiprocessing.get_context("spawn")  # see store.py
             pool = stack.enter_context(ProcessPoolExecutor(jobs, mp_context=context))
 
-        def render(row: dict[str, Any]) -> Image.Image:
+        def render(row: dict[str, Any]) -> Any:  # noqa: ANN401, a picture or a volume
             picture = pool.submit(draw_row, row).result() if pool else draw_row(row)
             with lock:
                 next(ticks, None)

@@ -171,7 +171,7 @@ def shenzhen_truth(rng: Rng, n_images: int, min_per_class: int) -> pd.DataFrame:
     import pandas as pd
 
     n_normal = n_images // 2
-    _require_images(n_normal, min_per_class, 2)
+    require_images(n_normal, min_per_class, 2)
     rows = []
     for number in range(1, n_images + 1):
         is_ill = number > n_normal
@@ -179,7 +179,7 @@ def shenzhen_truth(rng: Rng, n_images: int, min_per_class: int) -> pd.DataFrame:
         text = TB_TEXTS[int(rng.integers(len(TB_TEXTS)))] if is_ill else "normal"
         rows.append(
             {
-                **_single_visit(name, f"ChinaSet_AllFiles/CXR_png/{name}", text),
+                **single_visit(name, f"ChinaSet_AllFiles/CXR_png/{name}", text),
                 "sex": "FM"[int(rng.random() < 0.67)],  # about two thirds are men
                 "age_years": float(np.clip(round(rng.normal(36, 14)), 4, 89)),
                 "findings": "Tuberculosis" if is_ill else "",
@@ -199,17 +199,18 @@ def bach_truth(rng: Rng, n_images: int, min_per_class: int) -> pd.DataFrame:
     import pandas as pd
 
     per_class = n_images // len(BACH_PREFIXES)
-    _require_images(per_class, min_per_class, len(BACH_PREFIXES))
+    require_images(per_class, min_per_class, len(BACH_PREFIXES))
     rows = []
     for label, prefix in BACH_PREFIXES.items():
         for number in range(1, per_class + 1):
             name = f"{prefix}{number:03d}.tif"
             path = f"ICIAR2018_BACH_Challenge/Photos/{label}/{name}"
-            rows.append({**_single_visit(name, path, label), "mode": "RGB", "domain": "bach"})
+            rows.append({**single_visit(name, path, label), "mode": "RGB", "domain": "bach"})
     return pd.DataFrame(rows)
 
 
-def _require_images(per_class: int, min_per_class: int, n_classes: int) -> None:
+def require_images(per_class: int, min_per_class: int, n_classes: int) -> None:
+    """Refuse a number of images that leaves a class with too few."""
     lowest = max(2, min_per_class)
     if per_class < lowest:
         raise InputError(
@@ -224,7 +225,7 @@ def _require_images(per_class: int, min_per_class: int, n_classes: int) -> None:
         )
 
 
-def _single_visit(name: str, path: str, text: str) -> dict[str, Any]:
+def single_visit(name: str, path: str, text: str) -> dict[str, Any]:
     """Return a row whose archive knows neither patient nor visit."""
     return {
         "image_id": name,
@@ -271,7 +272,7 @@ def table_truth(
             name = f"p{number:04d}_{visit}.png"
             rows.append(
                 {
-                    **_single_visit(name, f"{folder}/{name}" if folder else name, text),
+                    **single_visit(name, f"{folder}/{name}" if folder else name, text),
                     "patient_id": f"p{number:04d}",
                     "study_id": f"p{number:04d}_{visit}",
                     "view": "PA" if rng.random() < 0.6 else "AP",

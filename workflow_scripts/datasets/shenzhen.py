@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,21 @@ SEX_WORDS = {"F": "Female", "M": "Male"}
 
 
 def read(root: Path, options: Options) -> Index:
-    """Read the index; see `Layout.read`.
+    """Read the index; see `Layout.read` and `read_screening`."""
+    return read_screening(root, options, LAYOUT, INDEX_NAMES, FOLDER)
+
+
+def read_screening(
+    root: Path, options: Options, layout: Layout, names: Sequence[str], folder: str
+) -> Index:
+    """Read the index of a tuberculosis set of the National Library of Medicine.
+
+    Args:
+        root: the data set's folder.
+        options: `index` chooses among `names`.
+        layout: whose name is the domain, and whose policies decide the label.
+        names: of the index, the first that exists.
+        folder: of the images.
 
     Raises:
         InputError: no index; fewer than four columns; an image twice; under the policy
@@ -49,8 +64,8 @@ def read(root: Path, options: Options) -> Index:
     """
     import pandas as pd
 
-    names = [str(options["index"])] if options.get("index") else list(INDEX_NAMES)
-    path = find_index(root, names, f"put it at the top of the data set's folder: {LAYOUT.unpack}")
+    chosen = [str(options["index"])] if options.get("index") else list(names)
+    path = find_index(root, chosen, f"put it at the top of the data set's folder: {layout.unpack}")
     cells = read_cells(path)
     if len(cells.columns) - 1 < len(HEADER):
         raise refuse(
@@ -61,7 +76,7 @@ def read(root: Path, options: Options) -> Index:
         )
     cells = cells.set_axis([*HEADER, *cells.columns[len(HEADER) :]], axis=1)
     problems = repeated(cells, path.name, "study_id")
-    policy = LAYOUT.policy(options)
+    policy = layout.policy(options)
     suffix = cells["study_id"].str.extract(r"_([01])\.\w+$", expand=False)
     if policy == "file_name":
         wanted, advice = "a name that ends in _0 or _1", "use label_policy: exact_normal"
@@ -72,11 +87,11 @@ def read(root: Path, options: Options) -> Index:
     table = pd.DataFrame(
         {
             "image_id": cells["study_id"],
-            "path": FOLDER + "/" + cells["study_id"],
+            "path": folder + "/" + cells["study_id"],
             "patient_id": cells["study_id"],
             "study_id": cells["study_id"],
             "view": None,
-            "domain": "shenzhen",
+            "domain": layout.name,
             "split": None,
             "sex": sexes(cells["sex"]),
             "age_years": ages_years(cells["age"]),
@@ -98,7 +113,14 @@ ATTRIBUTES = {"age": "age_years", "sex": "sex"}
 
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive; `options["index"]` chooses the index's name."""
-    mark_phantom(root, LAYOUT.name, truth)
+    write_screening(root, truth, render, LAYOUT, str(options.get("index") or INDEX_NAMES[0]))
+
+
+def write_screening(
+    root: Path, truth: pd.DataFrame, render: Render, layout: Layout, index_name: str
+) -> None:
+    """Write images and index of a tuberculosis set."""
+    mark_phantom(root, layout.name, truth)
     write_images(root, truth, render)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -107,8 +129,13 @@ def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> 
         sex = SEX_WORDS.get(row["sex"], "")
         age = "" if row["age_years"] != row["age_years"] else f"{row['age_years']:g}"
         writer.writerow([row["image_id"], sex, age, row["label_text"]])
-    write_text(root / str(options.get("index") or INDEX_NAMES[0]), text.getvalue())
+    write_text(root / index_name, text.getvalue())
 
+
+POLICIES = {
+    "exact_normal": "released: 0 only where the text is exactly 'normal', else 1",
+    "file_name": "the archive's own label: the digit at the end of the file name",
+}
 
 LAYOUT = Layout(
     name="shenzhen",
@@ -128,10 +155,7 @@ LAYOUT = Layout(
     geometry_released="squash224",  # P1 (spec section 4.1)
     has_released_split=True,
     modes=frozenset({"L", "P", "RGB", "RGBA"}),
-    policies={
-        "exact_normal": "released: 0 only where the text is exactly 'normal', else 1",
-        "file_name": "the archive's own label: the digit at the end of the file name",
-    },
+    policies=POLICIES,
     options={"index": f"name of the index, {INDEX_NAMES[0]} or {INDEX_NAMES[1]}"},
     read=read,
     write=write,

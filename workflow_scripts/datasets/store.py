@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import io
 import json
 import logging
@@ -33,6 +32,7 @@ from PIL import Image
 
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.geometry import GEOMETRIES, BitDepth, Geometry, prepare
+from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.files import write_atomic, write_text
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.progress import progress
@@ -92,6 +92,7 @@ class Chunk:
     bit_depth: BitDepth
     first: int
     rows: tuple[Row, ...]
+    slices: Path | None
 
 
 def read_rows(manifest: Path) -> list[Row]:
@@ -139,16 +140,16 @@ def fill_chunk(chunk: Chunk) -> list[Fault]:
     faults = []
     for row, (_, path, sha256) in enumerate(chunk.rows, start=chunk.first):
         try:
-            content = (chunk.root / path).read_bytes()
-        except OSError as error:
-            faults.append(Fault(row, "bytes", f"not readable: {error.strerror or error}"))
+            source = read_image(chunk.root, path, sha256, chunk.slices)
+        except (OSError, IndexError, InputError) as error:
+            reason = getattr(error, "strerror", None) or error
+            faults.append(Fault(row, "bytes", f"not readable: {reason}"))
             continue
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
-            faults.append(Fault(row, "bytes", f"sha256 {found}"))
+        if source.sha256 != sha256:
+            faults.append(Fault(row, "bytes", f"sha256 {source.sha256}"))
             continue
         try:
-            images[row] = decode(content, chunk.geometry, chunk.bit_depth)
+            images[row] = decode(source.file(), chunk.geometry, chunk.bit_depth)
         except DECODING_ERRORS as error:
             faults.append(Fault(row, "pixels", " ".join(str(error).split())))
     return faults
@@ -161,6 +162,7 @@ def build(
     store: Path,
     bit_depth: BitDepth = None,
     jobs: int = 1,
+    slices: Path | None = None,
 ) -> list[Fault]:
     """Fill the array `store` with the images of `rows` that decode, in their order.
 
@@ -171,6 +173,7 @@ def build(
         store: file to write, whole; shape (N - refused, crop, crop, 3), uint8.
         bit_depth: see `geometry.prepare`.
         jobs: processes.
+        slices: folder that keeps the slices of volumes; see `image_source.read_image`.
 
     Returns:
         The images left out, because their pixels do not decode, by row.
@@ -182,7 +185,7 @@ def build(
     np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
     size = max(1, min(MAX_CHUNK, len(rows) // (4 * jobs)))
     chunks = [
-        Chunk(store, root, geometry, bit_depth, first, tuple(rows[first : first + size]))
+        Chunk(store, root, geometry, bit_depth, first, tuple(rows[first : first + size]), slices)
         for first in range(0, len(rows), size)
     ]
     faults = sorted(_shown(_outcomes(chunks, jobs), len(rows)))
@@ -305,6 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "and brightest value); refused where not given",
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
+    parser.add_argument("--slices", type=Path, help="folder that keeps the slices of volumes")
     parser.add_argument("--store", type=Path, required=True, help="array to write, .npy")
     parser.add_argument("--index", type=Path, required=True, help="its rows, .parquet")
     parser.add_argument("--quarantine", type=Path, required=True, help="images left out, .csv")
@@ -326,6 +330,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 partial,
                 given.bit_depth,
                 max(1, given.jobs),
+                given.slices,
             )
         )
 

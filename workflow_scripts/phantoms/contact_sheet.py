@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.geometry import UnusablePixels, to_eight_bit
+from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.files import read_json, write_atomic
 from workflow_scripts.problems import refuse
 
@@ -103,7 +105,7 @@ def draw_sheet(
     for line, (name, images) in enumerate(rows.items()):
         for column, row in enumerate(images.to_dict("records")):
             x, y = column * step_x, head + line * step_y
-            with Image.open(root / str(row["path"])) as image:
+            with Image.open(io.BytesIO(read_image(root, str(row["path"])).file())) as image:
                 picture = ImageOps.contain(eight_bit(image), (side, side))
             sheet.paste(picture, (x, y))
             caption = f"{name}  {_person(row['sex'], row['age_years'])}"
