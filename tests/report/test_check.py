@@ -196,6 +196,18 @@ def test_everything_configured_is_printed_and_written(
     assert all(line["name"] in shown for line in lines)
 
 
+def test_licence_and_access_stand_beside_what_a_person_must_agree_to(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config["datasets"]["chexpert"] = {"layout": "chexpert", "root": "chexpert"}
+    config["checkpoints"]["moco-v2"]["licence"] = "CC-BY-NC-4.0"
+    main(["--config", json.dumps(config), "--out", str(tmp_path / "check.csv")])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "terms: Stanford University Dataset Research Use Agreement" in shown
+    assert "free after registration and agreement" in shown
+    assert "terms: CC-BY-NC-4.0" in shown
+
+
 def test_a_configuration_that_is_no_json_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--config: expected JSON"):
         main(["--config", "{", "--out", str(tmp_path / "check.csv")])
