@@ -9,11 +9,12 @@ printed numbers are older and were computed in evaluation mode (spec Q1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import inference_mode, nn
 from torch import from_numpy as as_tensor
+from torch import inference_mode, nn
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -26,10 +27,10 @@ def training_features(
     to_input: Callable[[Pixels], Floats],
     device: str = "cpu",
 ) -> Floats:
-    """Return the features of batches by a network in training mode, which stays unchanged.
+    """Return the features of batches by a copy of a network in training mode.
 
     Args:
-        network: backbone; its running statistics are put back afterwards.
+        network: backbone; it stays as it is.
         batches: stored pixels, shape (B, H, W, 3) each; they decide which images share statistics.
         to_input: from pixels to network input.
         device: such as `cuda:0`.
@@ -37,14 +38,9 @@ def training_features(
     Returns:
         Shape (sum of B, F), float32.
     """
-    buffers = {name: value.clone() for name, value in network.named_buffers()}
-    network.to(device).train()
+    twin = deepcopy(network).to(device).train()  # a forward pass moves running statistics
     with inference_mode():
         parts = [
-            network(as_tensor(to_input(batch)).to(device)).float().cpu().numpy()
-            for batch in batches
+            twin(as_tensor(to_input(batch)).to(device)).float().cpu().numpy() for batch in batches
         ]
-    network.eval()
-    for name, value in network.named_buffers():
-        value.data = buffers[name].to(device)
     return np.concatenate(parts)
