@@ -37,10 +37,7 @@ def test_unbiased_sum_equals_the_mean_over_all_quadruples() -> None:
 
     x, y = (gram(RNG.normal(size=(6, 4))) for _ in range(2))
     hsic = np.mean(
-        [
-            x[i, j] * (y[i, j] + y[q, r] - 2 * y[i, q])
-            for i, j, q, r in permutations(range(6), 4)
-        ]
+        [x[i, j] * (y[i, j] + y[q, r] - 2 * y[i, q]) for i, j, q, r in permutations(range(6), 4)]
     )
     assert unbiased_alignment(x, y).xy.sum() / (6 * 3) == pytest.approx(hsic, rel=1e-9)
 

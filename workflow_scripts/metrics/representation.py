@@ -67,9 +67,7 @@ def _unbiased(x: Floats, y: Floats) -> Floats:
     n_images = len(x)
     rows_x, rows_y = x.sum(axis=1), y.sum(axis=1)
     total = rows_x.sum() * rows_y.sum() / ((n_images - 1) * (n_images - 2))
-    return np.asarray(
-        (x * y).sum(axis=1) + total / n_images - 2 / (n_images - 2) * rows_x * rows_y
-    )
+    return np.asarray((x * y).sum(axis=1) + total / n_images - 2 / (n_images - 2) * rows_x * rows_y)
 
 
 def cka(sums: Alignment) -> float:

@@ -38,9 +38,7 @@ def released_rows(n_images: int, n_drawn: int) -> tuple[Rows, Rows]:
     return statistics.astype(np.int64), state.choice(n_images, n_drawn).astype(np.int64)
 
 
-def one_a_patient(
-    patients: NDArray[np.int64], n_drawn: int, rng: np.random.Generator
-) -> Rows:
+def one_a_patient(patients: NDArray[np.int64], n_drawn: int, rng: np.random.Generator) -> Rows:
     """Return images of different patients, sorted.
 
     Args:

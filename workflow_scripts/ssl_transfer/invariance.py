@@ -170,7 +170,7 @@ def write_scores(
         "features": stored.provenance,
     }
     about = {**metadata, "diagnostics": {**metadata["diagnostics"], **diagnostics}}
-    about |= {"system": SYSTEM, "table": TABLE, "kind": "invariance", "classes": []}
+    about |= {"system": SYSTEM, "table": TABLE, "kind": "case_means", "classes": []}
     write_case_scores(path, cases, columns, {**about, "metric": "whitened_cosine"}, extra)
 
 
@@ -186,13 +186,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     set_threads(given.threads)  # torch's own pool exists only now
     options = INVARIANCE[given.protocol]
-    views, stored = read_views(given.clean, given.views, given.index), read_whitening(given.whitening)
+    views, stored = (
+        read_views(given.clean, given.views, given.index),
+        read_whitening(given.whitening),
+    )
     network, certificate = load_checked(given.backbone, given.certificate)
     about = views.about
     names = {"protocol": given.protocol, "dataset": about["dataset"]}
     if about["protocol"] != given.protocol:
         raise refuse(str(given.index), f"protocol {given.protocol}", about["protocol"], UNFIT)
     wanted = {**names, "backbone_sha256": certificate["backbone_sha256"]}
+    wanted |= {"geometry": options.geometry, "normalisation": options.normalisation}
     check_whitening(stored, {**wanted, "batch_norm": given.batch_norm}, given.whitening)
     own = pixels_to_input(certificate["input"], options.normalisation)
     to_inputs = (own, transformed_input(certificate["input"], options))

@@ -34,7 +34,9 @@ def _rotation(k: int, _: float) -> list[Step]:
 
 
 def _translation(k: int, shear: float) -> list[Step]:
-    shifts = [REFERENCE_PX * a for a in _steps(-MAX_SHIFT, MAX_SHIFT, _root("translation", k, 2) + 1)]
+    shifts = [
+        REFERENCE_PX * a for a in _steps(-MAX_SHIFT, MAX_SHIFT, _root("translation", k, 2) + 1)
+    ]
     plain = {"angle": 0.0, "scale": 1.0, "shear": (shear, 0.0)}
     return [{**plain, "translate": (a, b)} for a in shifts[:-1] for b in shifts[:-1]]
 

@@ -13,7 +13,7 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -129,6 +129,8 @@ def _batch_features(
     given: argparse.Namespace, wanted: NDArray[np.str_], options: InvarianceOptions
 ) -> tuple[Features, dict[str, Any]]:
     """Return features with BatchNorm in training mode, and what they were made from."""
+    import pyarrow.parquet as pq
+
     from workflow_scripts.checkpoints.certificate import load_checked
     from workflow_scripts.datasets.pixels import open_store
     from workflow_scripts.ssl_transfer.batch_statistics import RELEASED_BATCH, training_features
@@ -144,12 +146,13 @@ def _batch_features(
 
     to_input = pixels_to_input(certificate["input"], options.normalisation)
     features = training_features(network, batches(), to_input, choose_device(given.gpus))
-    return features, _origin(certificate, given)
-
-
-def _origin(certificate: Mapping[str, Any], given: argparse.Namespace) -> dict[str, Any]:
     names = ("checkpoint", "library", "architecture", "pretrained", "backbone_sha256")
-    return {name: certificate[name] for name in names} | {"dataset": given.dataset}
+    made = json.loads(pq.read_schema(given.store_index).metadata[b"steadfast"])
+    origin = {name: certificate[name] for name in names} | {"dataset": given.dataset}
+    return features, origin | {
+        "geometry": made["geometry"],
+        "normalisation": options.normalisation,
+    }
 
 
 def _check_sources(given: argparse.Namespace) -> None:
