@@ -13,8 +13,9 @@ from PIL import Image
 from workflow_scripts.datasets.geometry import Geometry, prepare
 from workflow_scripts.problems import InputError
 from workflow_scripts.ssl_transfer.elastic import deformed
-from workflow_scripts.ssl_transfer.transform_grid import GRIDS, OWN_K, default_k, grid
+from workflow_scripts.ssl_transfer.transform_grid import GRIDS, grid
 from workflow_scripts.ssl_transfer.transform_images import DRAWS, versions
+from workflow_scripts.ssl_transfer.transform_names import OWN_K, default_k
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/ssl_transfer.json").read_text())
 PARAMS = GOLDEN["invariance_transform_params"]

@@ -89,13 +89,14 @@ def fit_line(x: ArrayLike, y: ArrayLike, error: ArrayLike | None = None) -> Line
     Source: SSL transfer, released notebook (golden `analysis_imagenet_vs_fewshot`), which is
     `scipy.optimize.curve_fit` with relative sigma.
     """
-    x, y, given = np.asarray(x, float), np.asarray(y, float), error is not None
-    sigma = np.asarray(error, float) if given else np.ones(len(x))
-    keep = ~(np.isnan(x) | np.isnan(y) | np.isnan(sigma))
-    x, y, sigma = x[keep], y[keep], sigma[keep]
+    given = error is not None
+    points = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    sigma = np.asarray(error, dtype=np.float64) if given else np.ones(points[0].shape)
+    keep = ~np.isnan(points[0] + points[1] + sigma)
+    x, y, sigma = points[0][keep], points[1][keep], sigma[keep]
     n = len(x)
     if n < 3 or np.ptp(x) == 0 or not (sigma > 0).all():
-        return Line(*[math.nan] * 5, n)
+        return Line(math.nan, math.nan, math.nan, math.nan, math.nan, n)
     design = np.stack([x, np.ones(n)], axis=1) / sigma[:, None]  # (n, 2)
     inverse = np.linalg.inv(design.T @ design)
     slope, intercept = inverse @ design.T @ (y / sigma)

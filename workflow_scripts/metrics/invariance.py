@@ -84,7 +84,7 @@ def whitening(features: Features, covariance: Covariance = "sample") -> Whitenin
     n_images, n_features = features.shape
     if n_images < 2:
         raise ValueError(f"expected at least two images for a covariance, got {n_images}")
-    mean = features.mean(axis=0, dtype=np.float64)
+    mean: Floats = features.mean(axis=0, dtype=np.float64)
     scatter = np.zeros((n_features, n_features))  # sum over images of x^T x
     fourth = 0.0  # sum over images of |x|^4
     for start in range(0, n_images, CHUNK_ROWS):
@@ -98,7 +98,9 @@ def whitening(features: Features, covariance: Covariance = "sample") -> Whitenin
         level = np.trace(matrix) / n_features
         matrix = (1 - shrinkage) * matrix + shrinkage * level * np.eye(n_features)
     inverse = np.linalg.inv(matrix + EPSILON * np.eye(n_features))
-    factor = np.linalg.cholesky((inverse + inverse.T) / 2)  # the inverse is symmetric up to dust
+    factor: Floats = np.linalg.cholesky(
+        (inverse + inverse.T) / 2
+    )  # the inverse is symmetric up to dust
     return Whitening(mean, factor, n_images, shrinkage)
 
 
@@ -145,7 +147,8 @@ def cosines(a: Features, b: Features) -> Floats:
     a, b = a.astype(np.float64), b.astype(np.float64)
     products = (a * b).sum(axis=-1)
     lengths = np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1)
-    return np.divide(products, lengths, out=np.full(products.shape, np.nan), where=lengths > 0)
+    undefined = np.full(products.shape, np.nan)
+    return np.asarray(np.divide(products, lengths, out=undefined, where=lengths > 0))
 
 
 def reported(scores: Floats) -> float:

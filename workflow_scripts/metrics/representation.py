@@ -26,7 +26,7 @@ class Alignment(NamedTuple):
 def gram(features: Features) -> Floats:
     """Return the inner products of images, centred over the images; features (N, F)."""
     centred = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
-    return centred @ centred.T
+    return np.asarray(centred @ centred.T)
 
 
 def alignment(x: Floats, y: Floats) -> Alignment:

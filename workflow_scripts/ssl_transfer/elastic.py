@@ -43,7 +43,8 @@ def deformed(
         map_coordinates(pixels[..., channel].astype(np.float64), [y, x], order=1, mode="mirror")
         for channel in range(pixels.shape[2])
     ]
-    return np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
+    levels: NDArray[np.uint8] = np.rint(np.stack(planes, axis=-1)).astype(np.uint8)
+    return levels
 
 
 def random_affine(height: int, width: int, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json, sha256_of
@@ -27,13 +28,13 @@ from workflow_scripts.predictions import write_predictions
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.ssl_transfer.cases import SYSTEM, CasePaths, Cases, read_cases
 from workflow_scripts.ssl_transfer.linear import Parts, evaluate, split_parts
-from workflow_scripts.ssl_transfer.protocols import LINEAR
+from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
 
 if TYPE_CHECKING:
     import pandas as pd
 
 TABLE = "ssl_transfer_id_ood"
-PROTOCOL = "corrected"
+PROTOCOL: Protocol = "corrected"
 AGAIN = "make the certificate again from these manifests (rule experiment_leak_free)"
 
 
@@ -147,8 +148,8 @@ def _write(
     path: Path,
     cases: Cases,
     test: pd.DataFrame,
-    scores: Any,
-    about: dict[str, Any],  # noqa: ANN401
+    scores: NDArray[np.float64],
+    about: dict[str, Any],
 ) -> None:
     write_predictions(
         path,

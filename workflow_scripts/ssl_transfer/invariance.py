@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.checkpoints.options import IMAGENET_MEAN, IMAGENET_STD
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.pixels import network_input
 from workflow_scripts.metrics.invariance import Scores, invariance_scores
@@ -29,12 +30,7 @@ from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, UNFIT
-from workflow_scripts.ssl_transfer.invariance_protocols import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    INVARIANCE,
-    InvarianceOptions,
-)
+from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
 from workflow_scripts.ssl_transfer.views import METADATA_KEY
 from workflow_scripts.ssl_transfer.whitening import Stored, read_whitening
 
@@ -87,7 +83,7 @@ def read_views(clean: Path, views: Path, index: Path) -> Views:
             f"{found[0]} and {found[1]} of {arrays[0].shape[1:]} and {arrays[1].shape[1:]}",
             AGAIN,
         )
-    return Views(*arrays, table, about)
+    return Views(arrays[0], arrays[1], table, about)
 
 
 def transformed_input(input_card: Mapping[str, Any], options: InvarianceOptions) -> ToInput:
@@ -96,8 +92,9 @@ def transformed_input(input_card: Mapping[str, Any], options: InvarianceOptions)
 
     is_histogram = input_card["normalisation"] == "histogram"
     if is_histogram and options.transformed_normalisation == "imagenet":
-        constants = {"mean": IMAGENET_MEAN, "std": IMAGENET_STD}
-        return partial(network_input, normalisation="mean_std", **constants)
+        return partial(
+            network_input, normalisation="mean_std", mean=IMAGENET_MEAN, std=IMAGENET_STD
+        )
     return pixels_to_input(input_card, options.normalisation)
 
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workflow_scripts.metrics.invariance import Covariance
 from workflow_scripts.ssl_transfer.protocols import Protocol, option
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class InvarianceOptions:
         "them (at least 1,000), drawn with replacement; corrected: from all",
         "released code",
     )
-    covariance: Covariance = option(
+    covariance: Literal["sample", "shrunk"] = option(
         "with no more images than feature dimensions the sample covariance has directions without "
         "variance, which the released code blows up a millionfold: the similarity then counts "
         "identical versions and nothing else. `shrunk` (Ledoit and Wolf) stays sound there and "

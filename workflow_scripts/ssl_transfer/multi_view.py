@@ -37,13 +37,12 @@ from workflow_scripts.ssl_transfer.cases import (
 from workflow_scripts.ssl_transfer.image_draws import one_a_patient
 from workflow_scripts.ssl_transfer.invariance import check_whitening, write_scores
 from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
+from workflow_scripts.ssl_transfer.transform_names import MULTI_VIEW
 from workflow_scripts.ssl_transfer.views import N_IMAGES
 from workflow_scripts.ssl_transfer.whitening import read_whitening
 
 if TYPE_CHECKING:
     import pandas as pd
-
-MULTI_VIEW = "multi_view"  # stands where a synthetic transform has its name
 
 
 def view_pairs(table: pd.DataFrame, layout: str, where: Path) -> pd.DataFrame:
@@ -57,7 +56,9 @@ def view_pairs(table: pd.DataFrame, layout: str, where: Path) -> pd.DataFrame:
         raise refuse(str(where), "a data set with two views of a patient", layout, UNFIT)
     pairs = module.pairs(table)
     first, second = pairs.columns[-2:]
-    found = pairs[["patient_id", first, second]].set_axis(["patient_id", "first", "second"], axis=1)
+    found: pd.DataFrame = pairs[["patient_id", first, second]].set_axis(
+        ["patient_id", "first", "second"], axis=1
+    )
     if len(found) == 0:
         raise refuse(str(where), "a patient with both views", "none", "look at the card's flow")
     return found

@@ -1,7 +1,6 @@
 """The synthetic transforms of the invariance measure and their grids of parameters.
 
-A transform has k versions of an image, the k steps of its grid. Light on purpose: the rules
-import it to know how many versions a column of the table has.
+A transform has k versions of an image, the k steps of its grid.
 Source: SSL transfer, spec 11.3 (goldens `invariance_transform_params`).
 """
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.problems import nearest, refuse
+from workflow_scripts.ssl_transfer.transform_names import N_POSTERIZED, ON_OFF, OWN_K
 
 Step = Mapping[str, Any]  # parameters of one version of the image
 REFERENCE_PX = 256  # side that the fractions of translations and crops refer to (released code)
@@ -25,8 +25,6 @@ SCALES, FACTORS, SHARPNESSES = (0.25, 2.0), (0.25, 5.0), (1.0, 30.0)
 BLUR_KERNEL, BLUR_SIGMAS = 23, (1e-5, 20.0)  # pixels
 DEFORM_SIGMAS = (10.0, 50.0, 8)  # pixels: first, last, number; they repeat over the versions
 MAX_K = {"deform": 256}
-N_POSTERIZED = 7  # 1 to 7 bits a channel
-DEFAULT_K = 256  # versions of an image where the transform has no number of its own
 
 
 def _rotation(k: int, _: float) -> list[Step]:
@@ -88,11 +86,7 @@ GRIDS: dict[str, Callable[[int, float], list[Step]]] = {
     "scale": _scale,
     "shear": _shear,
     "resized_crop": _resized_crop,
-    "h_flip": _on_off,
-    "v_flip": _on_off,
-    "grayscale": _on_off,
-    "invert": _on_off,
-    "equalize": _on_off,
+    **dict.fromkeys(ON_OFF, _on_off),
     "deform": _deform,
     "brightness": _named("factor", *FACTORS),
     "contrast": _named("factor", *FACTORS),
@@ -102,12 +96,6 @@ GRIDS: dict[str, Callable[[int, float], list[Step]]] = {
     "sharpness": _named("factor", *SHARPNESSES),
     "posterize": _posterize,
 }
-OWN_K = {name: 2 for name, grid in GRIDS.items() if grid is _on_off} | {"posterize": N_POSTERIZED}
-
-
-def default_k(transform: str) -> int:
-    """Return how many versions an image has where the configuration does not say."""
-    return OWN_K.get(transform, DEFAULT_K)
 
 
 def grid(transform: str, k: int, extra_shear_degrees: float = 0.0) -> list[Step]:
@@ -143,7 +131,7 @@ def _steps(low: float, high: float, count: int) -> list[float]:
 
 def _root(transform: str, k: int, power: int) -> int:
     """Return the integer root of k, or refuse k."""
-    root = round(k ** (1 / power))
+    root: int = round(float(k) ** (1 / power))
     if root**power != k:
         nearby = ", ".join(str(r**power) for r in (root - 1, root, root + 1) if r > 0)
         expected = f"k of which the {'square' if power == 2 else 'fourth'} root is whole ({nearby})"

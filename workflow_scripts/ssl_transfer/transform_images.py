@@ -14,7 +14,7 @@ from PIL import Image
 
 from workflow_scripts.datasets.geometry import FILTERS, Geometry, prepare, resized_size
 from workflow_scripts.ssl_transfer.elastic import deformed
-from workflow_scripts.ssl_transfer.transform_grid import CROP_PX, Step
+from workflow_scripts.ssl_transfer.transform_grid import BLUR_KERNEL, CROP_PX, Step
 
 Draw = Callable[[Image.Image, Step, np.random.Generator], Image.Image]
 
@@ -55,21 +55,23 @@ def versions(
 def _rotation(image: Image.Image, step: Step, _: np.random.Generator) -> Image.Image:
     from torchvision.transforms import functional
 
-    return functional.rotate(image, step["angle"])
+    drawn: Image.Image = functional.rotate(image, step["angle"])
+    return drawn
 
 
 def _affine(image: Image.Image, step: Step, _: np.random.Generator) -> Image.Image:
     from torchvision.transforms import functional
 
-    return functional.affine(
+    drawn: Image.Image = functional.affine(
         image, step["angle"], list(step["translate"]), step["scale"], list(step["shear"])
     )
+    return drawn
 
 
 def _resized_crop(image: Image.Image, step: Step, _: np.random.Generator) -> Image.Image:
     left, top = step["left"], step["top"]
     box = (left, top, left + step["width"], top + step["height"])  # Pillow rounds the corners
-    return image.crop(box).resize((CROP_PX, CROP_PX), Image.Resampling.BILINEAR)  # type: ignore[arg-type]
+    return image.crop(box).resize((CROP_PX, CROP_PX), Image.Resampling.BILINEAR)
 
 
 def _deform(image: Image.Image, step: Step, rng: np.random.Generator) -> Image.Image:
@@ -84,9 +86,8 @@ def _switched(name: str) -> Draw:
 
         if not step["apply"]:
             return image
-        if name == "grayscale":
-            return functional.rgb_to_grayscale(image, 3)
-        drawn: Image.Image = getattr(functional, name)(image)
+        words = [3] if name == "rgb_to_grayscale" else []  # channels of the gray image
+        drawn: Image.Image = getattr(functional, name)(image, *words)
         return drawn
 
     return draw
@@ -107,15 +108,16 @@ def _adjusted(name: str) -> Draw:
 def _blur(image: Image.Image, step: Step, _: np.random.Generator) -> Image.Image:
     from torchvision.transforms import functional
 
-    from workflow_scripts.ssl_transfer.transform_grid import BLUR_KERNEL
-
-    return functional.gaussian_blur(image, [BLUR_KERNEL] * 2, [step["sigma"]] * 2)
+    sizes, sigmas = [BLUR_KERNEL] * 2, [step["sigma"]] * 2
+    drawn: Image.Image = functional.gaussian_blur(image, sizes, sigmas)
+    return drawn
 
 
 def _posterize(image: Image.Image, step: Step, _: np.random.Generator) -> Image.Image:
     from torchvision.transforms import functional
 
-    return functional.posterize(image, step["bits"])
+    drawn: Image.Image = functional.posterize(image, step["bits"])
+    return drawn
 
 
 DRAWS: dict[str, Draw] = {
@@ -126,7 +128,7 @@ DRAWS: dict[str, Draw] = {
     "resized_crop": _resized_crop,
     "h_flip": _switched("hflip"),
     "v_flip": _switched("vflip"),
-    "grayscale": _switched("grayscale"),
+    "grayscale": _switched("rgb_to_grayscale"),
     "invert": _switched("invert"),
     "equalize": _switched("equalize"),
     "deform": _deform,

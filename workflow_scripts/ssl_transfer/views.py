@@ -45,8 +45,9 @@ from workflow_scripts.ssl_transfer.cases import (
 )
 from workflow_scripts.ssl_transfer.image_draws import one_a_patient, released_rows
 from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
-from workflow_scripts.ssl_transfer.transform_grid import GRIDS, default_k, grid
+from workflow_scripts.ssl_transfer.transform_grid import GRIDS, grid
 from workflow_scripts.ssl_transfer.transform_images import versions
+from workflow_scripts.ssl_transfer.transform_names import default_k
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -169,7 +170,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.root, given.slices, given.bit_depth, given.transform, k, options, given.seed,
         card["dataset"],
     )  # fmt: skip
-    rows = list(zip(range(len(chosen)), chosen["image_id"], chosen["path"], chosen["sha256"]))
+    rows = list(
+        zip(range(len(chosen)), chosen["image_id"], chosen["path"], chosen["sha256"], strict=True)
+    )
     side = GEOMETRIES[options.geometry].crop
 
     def write(clean_path: Path) -> None:
