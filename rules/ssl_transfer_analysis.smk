@@ -71,11 +71,12 @@ rule whitening:
         mem_mb=grows(8000),
         runtime=grows(20),
     params:
+        seed=config["seed"],
         code=code_digest("workflow_scripts.ssl_transfer.whitening"),
     shell:
         "python -m workflow_scripts.ssl_transfer.whitening --features {input.features}"
-        " --manifest {input.manifest} --protocol {wildcards.protocol} --threads {threads}"
-        " --out {output.whitening} > {log} 2>&1"
+        " --manifest {input.manifest} --protocol {wildcards.protocol} --seed {params.seed}"
+        " --threads {threads} --out {output.whitening} > {log} 2>&1"
 
 
 rule whitening_batch:  # BatchNorm in training mode, as the released code's last version
@@ -99,13 +100,14 @@ rule whitening_batch:  # BatchNorm in training mode, as the released code's last
         mem_mb=grows(32000),
         runtime=grows(40),
     params:
+        seed=config["seed"],
         code=code_digest("workflow_scripts.ssl_transfer.whitening"),
     shell:
         "python -m workflow_scripts.ssl_transfer.whitening --backbone {input.backbone}"
         " --certificate {input.certificate} --store {input.store} --store-index {input.index}"
         " --dataset {wildcards.dataset} --manifest {input.manifest}"
-        " --protocol {wildcards.protocol} --threads {threads} --gpus {resources.gpu}"
-        " --out {output.whitening} > {log} 2>&1"
+        " --protocol {wildcards.protocol} --seed {params.seed} --threads {threads}"
+        " --gpus {resources.gpu} --out {output.whitening} > {log} 2>&1"
 
 
 rule invariance:

@@ -113,15 +113,37 @@ def test_shrinkage_is_that_of_ledoit_and_wolf(n_images: int) -> None:
     np.testing.assert_allclose(found, expected * n_images / (n_images - 1), rtol=1e-3, atol=1e-4)
 
 
-def test_few_images_make_the_released_similarity_degenerate_and_not_the_shrunk_one() -> None:
+def test_few_images_make_the_released_similarity_degenerate() -> None:
     """138 images, 512 features: nearly the same feature counts as unlike (spec Q9)."""
     rng = np.random.default_rng(0)
     features = rng.uniform(size=(138, 512))
     clean, moved = features[:20], features[:20, None] + 0.05 * rng.normal(size=(20, 1, 512))
     released = invariance_scores(clean, moved, whitening(features))
-    sound = invariance_scores(clean, moved, whitening(features, "shrunk"))
     assert reported(released.whitened_cosine) < 0.1
-    assert reported(sound.whitened_cosine) > 0.9
+
+
+@pytest.mark.parametrize("n_images", [138, 400, 2000])
+def test_only_statistics_of_other_images_give_the_similarity_of_the_true_covariance(
+    n_images: int,
+) -> None:
+    """512 features with falling variances; versions differ by a quarter of each variance."""
+    rng, deviation = np.random.default_rng(0), np.arange(1.0, 513.0) ** -0.5
+    features, others = (rng.normal(size=(n_images, 512)) * deviation for _ in range(2))
+    moved = features[:100] + 0.5 * rng.normal(size=(100, 512)) * deviation
+    truth = Whitening(np.zeros(512), np.diag(1 / deviation), n_images, 0.0)
+    found = {
+        name: reported(invariance_scores(features[:100], moved[:, None], white).whitened_cosine)
+        for name, white in (
+            ("truth", truth),
+            ("own", whitening(features)),
+            ("own, shrunk", whitening(features, "shrunk")),
+            ("other, shrunk", whitening(others, "shrunk")),
+        )
+    }
+    assert found["truth"] == pytest.approx(1.25**-0.5, abs=0.01)
+    assert found["other, shrunk"] == pytest.approx(found["truth"], abs=0.01)
+    assert found["own"] < found["truth"] - 0.02
+    assert found["own, shrunk"] < found["truth"] - 0.02
 
 
 def test_a_version_without_any_defined_score_is_undefined() -> None:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from workflow_scripts.checkpoints.options import IMAGENET_MEAN, IMAGENET_STD
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.pixels import network_input
-from workflow_scripts.metrics.invariance import Scores, invariance_scores
+from workflow_scripts.metrics.invariance import Scores
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.speed import set_threads, tune_allocator
@@ -151,8 +151,9 @@ def write_scores(
     """
     n_images, n_versions = scores.cosine.shape
     cases = table.iloc[np.repeat(np.arange(n_images), n_versions)].reset_index(drop=True)
-    made = stored.whitening
-    ratio = made.n_images / len(made.mean)
+    made = stored.whitenings
+    n_features = len(made[0].mean)
+    ratio = stored.fewest_images / n_features
     columns = {name: values.ravel() for name, values in scores._asdict().items()}
     columns["images_per_dimension"] = np.full(n_images * n_versions, ratio)
     extra = {
@@ -160,10 +161,10 @@ def write_scores(
         "version": np.tile(np.arange(n_versions), n_images),
     }
     diagnostics = {
-        "statistics_images": made.n_images,
-        "feature_dimensions": len(made.mean),
-        "rank_deficient": made.is_rank_deficient,
-        "shrinkage": made.shrinkage,
+        "statistics_images": [one.n_images for one in made],
+        "feature_dimensions": n_features,
+        "rank_deficient": any(one.is_rank_deficient for one in made),
+        "shrinkage": [one.shrinkage for one in made],
         "features": stored.provenance,
     }
     about = {**metadata, "diagnostics": {**metadata["diagnostics"], **diagnostics}}
@@ -198,7 +199,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own = pixels_to_input(certificate["input"], options.normalisation)
     to_inputs = (own, transformed_input(certificate["input"], options))
     clean, transformed = forward(network, views, to_inputs, given)
-    scores = invariance_scores(clean, transformed, stored.whitening)
+    scores = stored.scores(views.table["image_id"].tolist(), clean, transformed)
     is_phantom = bool(certificate["phantom"] or about["phantom"])
     column = f"{about['dataset']} {about['transform']}"
     write_scores(

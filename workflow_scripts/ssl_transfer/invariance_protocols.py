@@ -46,9 +46,16 @@ class InvarianceOptions:
     covariance: Literal["sample", "shrunk"] = option(
         "with no more images than feature dimensions the sample covariance has directions without "
         "variance, which the released code blows up a millionfold: the similarity then counts "
-        "identical versions and nothing else. `shrunk` (Ledoit and Wolf) stays sound there and "
+        "identical versions and nothing else. `shrunk` (Ledoit and Wolf) has an inverse there and "
         "agrees with it where there are many images",
         "released code; ours",
+    )
+    cross_fitted: bool = option(
+        "the released statistics contain the images that they judge: a clean image then lies where "
+        "the covariance is known and its transformed version where it is not, so that with few "
+        "images the similarity is near 0 whatever the transform did. corrected: patients are "
+        "parted in two halves, and each half is judged by the statistics of the other",
+        "ours; measured on features with known covariance",
     )
     resize_first: bool = option(
         "released: an image is transformed in its original size, where a shift by 16 pixels means "
@@ -69,6 +76,7 @@ INVARIANCE: dict[Protocol, InvarianceOptions] = {
         with_replacement=True,
         sampled_statistics=True,
         covariance="sample",
+        cross_fitted=False,
         resize_first=False,
         extra_shear_degrees=1.0,
     ),
@@ -80,6 +88,7 @@ INVARIANCE: dict[Protocol, InvarianceOptions] = {
         with_replacement=False,
         sampled_statistics=False,
         covariance="shrunk",
+        cross_fitted=True,
         resize_first=True,
         extra_shear_degrees=0.0,
     ),

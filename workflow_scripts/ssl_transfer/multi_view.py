@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
-from workflow_scripts.metrics.invariance import invariance_scores
 from workflow_scripts.predictions import data_name
 from workflow_scripts.problems import refuse
 from workflow_scripts.randomness import named_rng
@@ -104,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = drawn_pairs(pairs, options, given.n_images, given.seed, card["dataset"])
     judged = pairs.iloc[rows]
     z, other = (features[judged[name].map(place).to_numpy()] for name in ("first", "second"))
-    scores = invariance_scores(z, other[:, None], stored.whitening)
+    scores = stored.scores(judged["first"].tolist(), z, other[:, None])
     cases = table.loc[judged["first"]].assign(split=lambda found: found[column])
     is_phantom = bool(card["phantom"] or certificate["phantom"])
     diagnostics: dict[str, Any] = {"pairs": len(pairs), "pairs_drawn": len(judged)}

@@ -13,20 +13,22 @@ import argparse
 import json
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import sha256_of, write_atomic
-from workflow_scripts.metrics.invariance import Whitening, whitening
+from workflow_scripts.metrics.invariance import Scores, Whitening, invariance_scores, whitening
 from workflow_scripts.problems import refuse
+from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import set_threads
-from workflow_scripts.ssl_transfer.cases import AGAIN, read_features, read_manifest
+from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, read_features, read_manifest
 from workflow_scripts.ssl_transfer.image_draws import released_rows
 from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
 from workflow_scripts.ssl_transfer.views import released_pool
@@ -36,14 +38,68 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 Features = NDArray[np.float32]
+MIN_PATIENTS = 4  # two images in each half
+ARRAYS = ("mean", "factor", "n_images", "shrinkage", "image_id", "half", "provenance")
 BATCH_STATISTICS = ("backbone", "certificate", "store", "store_index")
 
 
-class Stored(NamedTuple):
-    """A whitening as it lies on disk, and what it was made from."""
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The whitenings of a checkpoint and data set, as they lie on disk.
 
-    whitening: Whitening
+    Attributes:
+        whitenings: one; or two, each from one half of the patients.
+        half: which half an image belongs to, by image id; empty where there is one whitening.
+        provenance: what they were made from.
+    """
+
+    whitenings: tuple[Whitening, ...]
+    half: dict[str, int]
     provenance: dict[str, Any]
+
+    @property
+    def fewest_images(self) -> int:
+        """Images behind the whitening that rests on the fewest."""
+        return min(one.n_images for one in self.whitenings)
+
+    def scores(self, image_id: Sequence[str], clean: Features, transformed: Features) -> Scores:
+        """Return the scores of images, none by statistics that it is part of.
+
+        Args:
+            image_id: of the images, N of them.
+            clean: their features, shape (N, F).
+            transformed: of their versions, shape (N, K, F).
+        """
+        if len(self.whitenings) == 1:
+            return invariance_scores(clean, transformed, self.whitenings[0])
+        half = np.array([self.half[name] for name in image_id])
+        found = Scores(*(np.empty(transformed.shape[:2]) for _ in Scores._fields))
+        for number, other in enumerate(reversed(self.whitenings)):
+            rows = half == number
+            for target, values in zip(
+                found, invariance_scores(clean[rows], transformed[rows], other), strict=True
+            ):
+                target[rows] = values
+        return found
+
+
+def patient_halves(table: pd.DataFrame, seed: int, dataset: str) -> dict[str, int]:
+    """Return the half (0 or 1) of each image; a patient's images stay together.
+
+    Raises:
+        InputError: fewer than four patients.
+    """
+    patients = np.unique(table["patient_id"].astype(str))
+    if len(patients) < MIN_PATIENTS:
+        step = "use another data set, or --protocol released"
+        expected = f"at least {MIN_PATIENTS} patients for two halves"
+        raise refuse(f"data set {dataset}", expected, str(len(patients)), step)
+    order = named_rng(seed, SYSTEM, "invariance halves", dataset).permutation(len(patients))
+    half = dict(zip(patients[order].tolist(), (np.arange(len(order)) % 2).tolist(), strict=True))
+    return {
+        str(image): half[str(patient)]
+        for image, patient in zip(table["image_id"], table["patient_id"], strict=True)
+    }
 
 
 def statistics_images(
@@ -78,25 +134,66 @@ def rows_of(wanted: NDArray[np.str_], present: NDArray[np.str_], where: Path) ->
 
 
 def read_whitening(path: Path) -> Stored:
-    """Return a whitening and its provenance.
+    """Return the whitenings in a file.
 
     Raises:
         InputError: the file is something else.
     """
     with np.load(path, allow_pickle=False) as content:
-        missing = {"mean", "factor", "n_images", "shrinkage", "provenance"} - set(content.files)
+        missing = set(ARRAYS) - set(content.files)
         if missing:
             expected = f"the arrays {', '.join(sorted(missing))}"
             raise refuse(str(path), expected, ", ".join(content.files), AGAIN)
-        made = Whitening(
-            content["mean"], content["factor"], int(content["n_images"]),
-            float(content["shrinkage"]),
-        )  # fmt: skip
-        return Stored(made, json.loads(str(content["provenance"])))
+        columns = (content[name] for name in ("mean", "factor", "n_images", "shrinkage"))
+        made = tuple(
+            Whitening(mean, factor, int(n_images), float(shrinkage))
+            for mean, factor, n_images, shrinkage in zip(*columns, strict=True)
+        )
+        half = dict(zip(content["image_id"].tolist(), content["half"].tolist(), strict=True))
+        return Stored(made, half, json.loads(str(content["provenance"])))
+
+
+def save_whitening(path: Path, stored: Stored) -> None:
+    """Write the whitenings, whole or not at all."""
+    made = stored.whitenings
+    arrays = {
+        "mean": np.stack([one.mean for one in made]),  # (1 or 2, F)
+        "factor": np.stack([one.factor for one in made]),  # (1 or 2, F, F)
+        "n_images": np.array([one.n_images for one in made]),
+        "shrinkage": np.array([one.shrinkage for one in made]),
+        "image_id": np.array(list(stored.half), dtype=np.str_),
+        "half": np.array(list(stored.half.values()), dtype=np.int64),
+        "provenance": np.array(json.dumps(stored.provenance)),
+    }
+    write_atomic(path, partial(_savez, arrays=arrays))
+
+
+def _savez(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    np.savez(path, **arrays)  # type: ignore[arg-type]  # none is called allow_pickle
+
+
+def whitenings_of(
+    features: Features, image_id: NDArray[np.str_], half: Mapping[str, int],
+    covariance: Literal["sample", "shrunk"],
+) -> tuple[Whitening, ...]:  # fmt: skip
+    """Return the whitening of all images, or those of the two halves.
+
+    Raises:
+        InputError: a half has fewer than two images with features.
+    """
+    if not half:
+        return (whitening(features, covariance),)
+    place = np.array([half[name] for name in image_id.tolist()])
+    counts = np.bincount(place, minlength=2)
+    if counts.min() < 2:
+        step = "use another data set, or --protocol released"
+        found = f"{counts[0]} and {counts[1]}"
+        raise refuse("features", "two images in each half of the patients", found, step)
+    return tuple(whitening(features[place == number], covariance) for number in (0, 1))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the whitening of one checkpoint and data set."""
+    """Write the whitenings of one checkpoint and data set."""
     given = _parser().parse_args(arguments)
     _check_sources(given)
     if given.threads < 1:
@@ -108,27 +205,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     wanted = statistics_images(table, given.manifest, options)
     if given.features is not None:
         features, image_id, provenance = read_features(given.features)
-        clean = features[rows_of(wanted, image_id, given.features)]
+        rows = rows_of(wanted, image_id, given.features)
+        clean, image_id = features[rows], image_id[rows]
     else:
-        clean, provenance = _batch_features(given, wanted, options)
-    made = whitening(clean, options.covariance)
-    logger.info(
-        "%d images of %d features: %s", made.n_images, len(made.mean),
-        "rank deficient" if made.is_rank_deficient else "full rank",
-    )  # fmt: skip
+        clean, image_id, provenance = _batch_features(given, wanted, options)
+    half = patient_halves(table, given.seed, provenance["dataset"]) if options.cross_fitted else {}
+    made = whitenings_of(clean, image_id, half, options.covariance)
+    for one in made:
+        rank = "rank deficient" if one.is_rank_deficient else "full rank"
+        logger.info("%d images of %d features: %s", one.n_images, len(one.mean), rank)
     provenance |= {"protocol": given.protocol, "manifest_sha256": sha256_of(given.manifest)}
     provenance["batch_norm"] = "eval" if given.features is not None else "batch"
-    save = partial(
-        np.savez, mean=made.mean, factor=made.factor, n_images=np.array(made.n_images),
-        shrinkage=np.array(made.shrinkage), provenance=np.array(json.dumps(provenance)),
-    )  # fmt: skip
-    write_atomic(given.out, save)
+    save_whitening(given.out, Stored(made, half, provenance))
 
 
 def _batch_features(
     given: argparse.Namespace, wanted: NDArray[np.str_], options: InvarianceOptions
-) -> tuple[Features, dict[str, Any]]:
-    """Return features with BatchNorm in training mode, and what they were made from."""
+) -> tuple[Features, NDArray[np.str_], dict[str, Any]]:
+    """Return features with BatchNorm in training mode, their images, and what they are from."""
     import pyarrow.parquet as pq
 
     from workflow_scripts.checkpoints.certificate import load_checked
@@ -138,7 +232,8 @@ def _batch_features(
 
     network, certificate = load_checked(given.backbone, given.certificate)
     store = open_store(given.store, given.store_index)
-    rows = rows_of(wanted, np.array(store.image_id), given.store_index)
+    image_id = np.array(store.image_id)
+    rows = rows_of(wanted, image_id, given.store_index)
 
     def batches() -> Iterator[NDArray[np.uint8]]:
         for start in range(0, len(rows), RELEASED_BATCH):
@@ -149,10 +244,15 @@ def _batch_features(
     names = ("checkpoint", "library", "architecture", "pretrained", "backbone_sha256")
     made = json.loads(pq.read_schema(given.store_index).metadata[b"steadfast"])
     origin = {name: certificate[name] for name in names} | {"dataset": given.dataset}
-    return features, origin | {
-        "geometry": made["geometry"],
-        "normalisation": options.normalisation,
-    }
+    return (
+        features,
+        image_id[rows],
+        origin
+        | {
+            "geometry": made["geometry"],
+            "normalisation": options.normalisation,
+        },
+    )
 
 
 def _check_sources(given: argparse.Namespace) -> None:
@@ -175,6 +275,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gpus", type=int, choices=(0, 1), default=0, help="1: run on a GPU (0)")
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument("--seed", type=int, default=0, help="of the halves of the patients (0)")
     parser.add_argument("--threads", type=int, default=1, help="of the linear algebra (1)")
     parser.add_argument("--out", type=Path, required=True, help="whitening to write, .npz")
     return parser
