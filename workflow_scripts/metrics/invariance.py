@@ -92,13 +92,13 @@ def whitening(features: Features, covariance: Covariance = "sample") -> Whitenin
         scatter += centred.T @ centred
         fourth += float(np.square(np.square(centred).sum(axis=1)).sum())
     shrinkage = 0.0
-    matrix = scatter / (n_images - 1)
+    matrix: Floats = scatter / (n_images - 1)
     if covariance == "shrunk":
         shrinkage = shrinkage_weight(scatter / n_images, fourth / n_images, n_images)
         level = np.trace(matrix) / n_features
-        matrix = (1 - shrinkage) * matrix + shrinkage * level * np.eye(n_features)
+        matrix = np.asarray((1 - shrinkage) * matrix + shrinkage * level * np.eye(n_features))
     inverse = np.linalg.inv(matrix + EPSILON * np.eye(n_features))
-    factor: Floats = np.linalg.cholesky(
+    factor = np.linalg.cholesky(
         (inverse + inverse.T) / 2
     )  # the inverse is symmetric up to dust
     return Whitening(mean, factor, n_images, shrinkage)

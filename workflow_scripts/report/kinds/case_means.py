@@ -34,7 +34,8 @@ def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tu
 def cell_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
     """Return the mean of each score with its patient-bootstrap interval.
 
-    Seeds may look at other cases, so the interval is that of a single seed; several have none.
+    Seeds may look at other cases, so the interval is that of a single seed; several have none,
+    nor has a score that is the same everywhere.
     """
     files = [read_case_columns(header) for header in cell]
     metrics = _metrics(cell, files)
@@ -43,7 +44,8 @@ def cell_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
         grids = [by_version(columns, SCORE + metric) for columns in files]
         per_seed = [mean_over_versions(grid, np.ones(len(grid))) for grid in grids]
         bounds, kind = (math.nan, math.nan), "none"
-        if len(cell) == 1 and resampling.resamples and not math.isnan(per_seed[0]):
+        may_vary = len(np.unique(grids[0])) > 1 and not math.isnan(per_seed[0])
+        if len(cell) == 1 and resampling.resamples and may_vary:
             interval = _interval(cell[0], files[0], grids[0], resampling)
             bounds = (interval.low, interval.high)
             kind = "none" if math.isnan(interval.low) else "patient bootstrap"
