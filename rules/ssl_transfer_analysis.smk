@@ -274,3 +274,81 @@ for experiment in analysis_plan.id_ood_experiments():
             " --certificate {input.certificate} --experiment-leak-free {input.together}"
             " {params.finding} --seed {wildcards.seed} --threads {threads}"
             " --out {output.predictions:q} > {log} 2>&1"
+
+
+rule correlations:
+    input:
+        tables=expand(
+            "<results>/tables/{table}.csv", table=analysis_plan.analysed_tables()
+        ),
+    output:
+        csv=report(
+            expand("<results>/tables/{table}.csv", table=analysis_plan.other_tables()),
+            caption="../workflow_scripts/report/captions/table.rst",
+            category="Tables",
+            labels={"table": "ssl_transfer analysis", "content": "long form"},
+        ),
+        texts=expand(
+            "<results>/tables/{table}.{suffix}",
+            table=analysis_plan.other_tables(),
+            suffix=["md", "tex"],
+        ),
+    log:
+        "<logs>/ssl_transfer/correlations.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/correlations.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        analysis=lambda w: as_json(analysis_plan.analysis_section()),
+        folder=f"{plan.results}/tables",
+        code=code_digest("workflow_scripts.report.correlations"),
+    shell:
+        "python -m workflow_scripts.report.correlations --tables {input.tables}"
+        " --analysis {params.analysis:q} --out {params.folder:q} > {log} 2>&1"
+
+
+rule scatter:
+    input:
+        tables=rules.correlations.input.tables,
+    output:
+        figure=report(
+            "<results>/figures/ssl_transfer_against_{predictor}.png",
+            caption="../workflow_scripts/report/captions/figure.rst",
+            category="Figures",
+            labels={"table": "transfer against {predictor}", "content": "png"},
+        ),
+    log:
+        "<logs>/ssl_transfer/scatter/{predictor}.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/scatter/{predictor}.tsv"
+    wildcard_constraints:
+        predictor="|".join(analysis_plan.predictors()) or "none",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        analysis=lambda w: as_json(analysis_plan.analysis_section()),
+        code=code_digest("workflow_scripts.report.scatter"),
+    shell:
+        "python -m workflow_scripts.report.scatter --tables {input.tables}"
+        " --analysis {params.analysis:q} --predictor {wildcards.predictor}"
+        " --out {output.figure} > {log} 2>&1"
+
+
+rule ssl_transfer_analysis:
+    input:
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=analysis_plan.other_tables(),
+            suffix=["csv", "md", "tex"],
+        ),
+        expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),
+    localrule: True

@@ -25,6 +25,9 @@ CKA_RUN = "{dataset}/{first}--{second}"
 ID_OOD_RUN = "{finding}/{train}/{checkpoint}/seed{seed}"
 NO_FINDING = "label"  # stands in a path where the data sets have a single label
 TRUNKS = ("alexnet", "vgg", "squeezenet")  # of LPIPS, in the order of the released files
+TRANSFER = ("few_shot", "linear", "finetune")  # steps whose accuracy is to be foretold
+MEASURES = {"saliency": "attentive_diffusion", "perceptual": "lpips", "invariance": "invariance"}
+DOMAINS = ("in_domain", "out_of_domain")
 EVAL = "eval"  # BatchNorm in evaluation mode
 Column = Mapping[str, Any]
 
@@ -95,7 +98,7 @@ class AnalysisPlan:
 
     def invariance_column(self, wildcards: Any) -> str:  # noqa: ANN401, Snakemake's own type
         """Return what the table calls a cell of a synthetic transform."""
-        ending = "" if wildcards.batch_norm == EVAL else ", batch statistics"
+        ending = "" if wildcards.batch_norm == EVAL else f"_{wildcards.batch_norm}"
         return f"{wildcards.dataset} {wildcards.transform}{ending}"
 
     # Perceptual distance
@@ -183,3 +186,69 @@ class AnalysisPlan:
             for path in self.id_ood_patterns(column["experiment"])
             for seed in self.section["id_ood"]["seeds"]
         ]
+
+    # Analysis of the tables
+
+    def transfer_tables(self) -> list[str]:
+        """Return the steps with a transfer table."""
+        return [step for step in TRANSFER if self.columns(step)]
+
+    def analysed_tables(self) -> list[str]:
+        """Return the tables that correlations and averages are made from."""
+        steps = [*self.transfer_tables(), *(step for step in MEASURES if self.columns(step))]
+        return [f"ssl_transfer_{step}" for step in steps]
+
+    def other_tables(self) -> list[str]:
+        """Return the tables that are made from these."""
+        if "analysis" not in self.section:
+            return []
+        domains = self.analysis_section()
+        has_averages = any(domains[domain] for domain in DOMAINS)
+        averages = ["ssl_transfer_domain_averages"] if has_averages else []
+        return ["ssl_transfer_correlations", *averages]
+
+    def analysis_section(self) -> dict[str, Any]:
+        """Return the section `analysis`; a domain with a column that is not configured is empty."""
+        section = dict(self.section["analysis"])
+        known = {
+            (step, column_name(column)) for step in TRANSFER for column in self.columns(step)
+        }
+        for domain in DOMAINS:
+            if not known.issuperset(map(tuple, section[domain])):
+                section[domain] = []
+        return section
+
+    def predictors(self) -> list[str]:
+        """Return the predictors that share a protocol and a data set with a transfer column."""
+        if "analysis" not in self.section:
+            return []
+        shown = {}
+        for step in self.transfer_tables():
+            for protocol in self.section[step]["protocols"]:
+                for column in self.columns(step):
+                    shown[protocol, column_name(column).split(" ")[0]] = True
+        found = {"imagenet_top1": True} if shown else {}
+        for step, metric in MEASURES.items():
+            for protocol in self.section.get(step, {}).get("protocols", ()):
+                for column in self.columns(step):
+                    if (protocol, column["dataset"]) in shown:
+                        found[_predictor(step, metric, column)] = True
+        return list(found)
+
+
+def column_name(column: Column) -> str:
+    """Return what a transfer table calls a column.
+
+    >>> column_name({"dataset": "bach", "n_way": 2}), column_name({"dataset": "bach"})
+    ('bach 2-way', 'bach')
+    """
+    name = str(column.get("column", column["dataset"]))
+    return f"{name} {column['n_way']}-way" if "n_way" in column else name
+
+
+def _predictor(step: str, metric: str, column: Column) -> str:
+    """Return what `report.transfer_points` calls the predictor that a column gives."""
+    if "transform" not in column:
+        return metric
+    batch_norm = column.get("batch_norm", EVAL)
+    return f"{step}_{column['transform']}" + ("" if batch_norm == EVAL else f"_{batch_norm}")
