@@ -33,12 +33,10 @@ class Occlusion:
     Attributes:
         window: side, pixels.
         stride: pixels between two positions.
-        fill: value inside, in the network's input range (0 after normalisation: mean gray).
     """
 
     window: int = 10  # spec section 8
     stride: int = 1  # spec section 8
-    fill: float = 0.0  # spec section 8
 
     def __post_init__(self) -> None:
         if not 1 <= self.stride <= self.window:
@@ -123,14 +121,17 @@ def score_positions(scorer: Scorer, rows: Places, columns: Places, batch: int) -
         yield np.concatenate([scorer(np.full(len(cut), row), cut) for cut in cuts])
 
 
-def dense_scorer(network: nn.Module, image: Tensor, occlusion: Occlusion, batch: int) -> Scorer:
+def dense_scorer(
+    network: nn.Module, image: Tensor, window: int, fill: Tensor, batch: int
+) -> Scorer:
     """Return a scorer that forwards each occluded image whole, for any network.
 
     Args:
         network: gives features (N, F) whose rows do not depend on the rest of the batch:
             in evaluation mode, or with `per_image_statistics`.
         image: network input, shape (C, H, W).
-        occlusion: what is hidden, and by what.
+        window: side of the hidden square, pixels.
+        fill: its color in the network's input range, shape (C,).
         batch: windows of one pass. The clean features come from a batch of this size too, so
             that both round alike.
     """
@@ -144,8 +145,7 @@ def dense_scorer(network: nn.Module, image: Tensor, occlusion: Occlusion, batch:
         with torch.inference_mode():
             hidden = image.repeat(len(rows), 1, 1, 1)
             for one, row, column in zip(hidden, rows.tolist(), columns.tolist(), strict=True):
-                window = (slice(None), *(slice(a, a + occlusion.window) for a in (row, column)))
-                one[window] = occlusion.fill
+                one[:, row : row + window, column : column + window] = fill[:, None, None]
             moved = (network(hidden).double() - clean).norm(dim=1)
             scores: Floats = (moved / clean.norm()).cpu().numpy()
         return scores

@@ -22,7 +22,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from workflow_scripts.networks.resnet import Block, ResNet
 
 if TYPE_CHECKING:
-    from workflow_scripts.ssl_transfer.occlusion import Floats, Occlusion, Places
+    from workflow_scripts.ssl_transfer.occlusion import Floats, Places
 
 POOL = (3, 2, 1)  # kernel, stride, padding of the stem's pooling
 
@@ -88,11 +88,12 @@ class WindowedResNet:
     Args:
         network: `networks.resnet.ResNet` without its classifier.
         image: network input, square, shape (3, n, n).
-        occlusion: what is hidden, and by what.
+        window: side of the hidden square, pixels.
+        fill: its color in the network's input range, shape (3,).
     """
 
-    def __init__(self, network: ResNet, image: Tensor, occlusion: Occlusion) -> None:
-        self.occlusion = occlusion
+    def __init__(self, network: ResNet, image: Tensor, window: int, fill: Tensor) -> None:
+        self.hidden = fill.expand(1, window, window, -1)
         with torch.inference_mode():
             self.stem = fuse_conv_bn_eval(network.conv1, network.bn1)
             self.image = Level(image[None], _padding(self.stem))
@@ -109,12 +110,10 @@ class WindowedResNet:
 
     def __call__(self, rows: Places, columns: Places) -> Floats:
         """Return |f(x) - f(x occluded)| / |f(x)| of each window, shape (N,)."""
-        window = self.occlusion.window
+        window = self.hidden.shape[1]
         extents = [Extent(start, start + window, start, window) for start in (rows, columns)]
-        shape = (len(rows), window, window, self.image.flat.shape[1])
         with torch.inference_mode():
-            hidden = self.image.flat.new_full(shape, self.occlusion.fill)
-            patch = Patch(hidden, *extents)
+            patch = Patch(self.hidden.expand(len(rows), -1, -1, -1), *extents)
             patch = convolve(self.stem, patch, self.image)
             patch = pool(patch._replace(values=patch.values.relu_()), self.stem_level)
             for block in self.blocks:
