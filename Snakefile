@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/ssl_transfer_training.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json
-from workflow_scripts.predictions import write_predictions
+from workflow_scripts.predictions import data_name, write_predictions
 from workflow_scripts.problems import refuse
 from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
@@ -138,7 +138,7 @@ def _write(
             "kind": "classification",
             "metric": given.metric,
             "classes": task.classes,
-            "data": "phantom" if is_phantom else card["dataset"],
+            "data": data_name(card["dataset"], is_phantom, certificate["pretrained"]),
             "checkpoint": certificate["checkpoint"],
             "dataset": card["dataset"],
             "options": {**asdict(FINETUNE[given.protocol]), **chosen,

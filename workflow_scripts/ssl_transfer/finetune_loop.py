@@ -174,7 +174,7 @@ def as_channels_last(network: nn.Module) -> nn.Module:
     """Return the network with its convolutions in the layout that runs fastest."""
     import torch
 
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)
 
 
 def train(setting: Setting, pieces: Pieces, session: TrainingSession) -> None:

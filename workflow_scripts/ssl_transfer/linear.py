@@ -111,6 +111,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     write_text(given.path, _path_text(result))
 
 
+def split_parts(cases: Cases, options: LinearOptions, seed: int) -> Parts:
+    """Return the images of each part that have features; see `split_images`."""
+    table = cases.table.assign(is_readable=cases.table["feature_row"] >= 0)
+    by_patient = options.validation_by_patient
+    return split_images(table, cases.classes, cases.card["dataset"], by_patient, seed)
+
+
 def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -> Result:
     """Search the strength on the validation part, fit on all training images, score the test part.
 

@@ -13,6 +13,7 @@ from workflow_scripts.ssl_transfer.protocols import (
     LinearOptions,
     Protocol,
 )
+from workflow_scripts.ssl_transfer.training_plan import TrainingStages
 from workflow_scripts.system_plan import Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
@@ -20,7 +21,7 @@ FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/see
 LINEAR_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
 
 
-class SslTransferPlan(SystemPlan):
+class SslTransferPlan(TrainingStages, SystemPlan):
     """The runs of the SSL transfer paper."""
 
     system = "ssl_transfer"
@@ -33,12 +34,15 @@ class SslTransferPlan(SystemPlan):
             for index, column in enumerate(self.section[step]["columns"]):
                 keys = (step, "columns", str(index), "dataset")
                 yield Named(keys, column["dataset"], "datasets")
+        yield from self.stage_names()
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the tables of class scores."""
         return {
             "ssl_transfer_few_shot": self.few_shot_runs,
             "ssl_transfer_linear": self.linear_runs,
+            "ssl_transfer_finetune": self.finetune_runs,
+            "ssl_transfer_saliency": self.saliency_runs,
         }
 
     def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 
 from workflow_scripts.code_digest import code_digest
 from workflow_scripts.command_line import run
-from workflow_scripts.files import read_json, void, write_atomic
-from workflow_scripts.predictions import write_case_scores
+from workflow_scripts.files import read_json, write_atomic
+from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse
 from workflow_scripts.progress import progress
 from workflow_scripts.speed import set_threads, tune_allocator
@@ -83,12 +83,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begin = time.monotonic()
     maps = make_maps(given, network, inputs, occlusion, pieces)
     log.info("%d maps of %d px in %.1f s", len(maps), side, time.monotonic() - begin)
-    origin = {"checkpoint": certificate["checkpoint"], "image_id": rows["image_id"].tolist()}
+    card = read_json(given.card)
+    is_phantom = card["phantom"] or certificate["phantom"]
+    origin = {
+        "checkpoint": certificate["checkpoint"],
+        "dataset": card["dataset"],
+        "data": data_name(card["dataset"], is_phantom, certificate["pretrained"]),
+        "image_id": rows["image_id"].tolist(),
+    }
     shown = pixels[:, occlusion.window - 1 :, occlusion.window - 1 :][
         :, : maps.shape[1], : maps.shape[2]
     ]
     write_atomic(given.maps, partial(_save_maps, maps, shown, origin))
-    _write(given, rows, maps, certificate, occlusion, side)
+    _write(given, rows, maps, origin, {**asdict(occlusion), "image_size": side})
     pieces.forget()
 
 
@@ -168,13 +175,10 @@ def _write(
     given: argparse.Namespace,
     rows: pd.DataFrame,
     maps: NDArray[np.float32],
-    certificate: Mapping[str, Any],
-    occlusion: Occlusion,
-    side: int,
+    origin: Mapping[str, Any],
+    window: Mapping[str, int],
 ) -> None:
-    card = read_json(given.card)
-    is_phantom = card["phantom"] or certificate["phantom"]
-    chosen = {"bn": given.bn, **asdict(occlusion), "image_size": side, "images": given.image}
+    chosen = {"bn": given.bn, **window, "images": given.image}
     diffusion = [attentive_diffusion(one.astype(np.float64)) for one in maps]
     log.info("Attentive diffusion: %s", ", ".join(f"{100 * value:.2f}%" for value in diffusion))
     write_case_scores(
@@ -184,16 +188,16 @@ def _write(
         metadata={
             "system": SYSTEM,
             "table": TABLE,
-            "row": certificate["checkpoint"],
-            "column": given.column or card["dataset"],
+            "row": origin["checkpoint"],
+            "column": given.column or origin["dataset"],
             "protocol": given.protocol,
             "seed": given.seed,
             "kind": "case_means",
             "metric": "attentive_diffusion",
             "classes": [],
-            "data": "phantom" if is_phantom else card["dataset"],
-            "checkpoint": certificate["checkpoint"],
-            "dataset": card["dataset"],
+            "data": origin["data"],
+            "checkpoint": origin["checkpoint"],
+            "dataset": origin["dataset"],
             "options": {**asdict(SALIENCY[given.protocol]), **chosen},
             "diagnostics": {"largest_score": float(maps.max()), "mean_score": float(maps.mean())},
         },
@@ -203,8 +207,8 @@ def _write(
 def _save_maps(
     maps: NDArray[np.float32], shown: NDArray[np.uint8], origin: Mapping[str, Any], path: Path
 ) -> None:
-    ids, name = np.array(origin["image_id"]), np.array(origin["checkpoint"])
-    void(np.savez_compressed(path, maps=maps, pixels=shown, image_id=ids, checkpoint=name))
+    content: dict[str, Any] = {name: np.array(text) for name, text in origin.items()}
+    np.savez_compressed(path, maps=maps, pixels=shown, **content)
 
 
 def _belongs_to(

@@ -78,7 +78,7 @@ def _named(names: Sequence[str], table: pd.DataFrame, root: Path) -> pd.DataFram
     for name in names:
         places = [row for row, file in enumerate(files) if file.endswith("/" + name)]
         if len(places) == 1:
-            rows.append(table.iloc[places[0]][list(COLUMNS)].to_dict())
+            rows.append({column: table[column].iloc[places[0]] for column in COLUMNS})
         elif not places and (root / name).is_file():
             unknown: dict[str, Any] = dict.fromkeys(COLUMNS) | {"age_years": np.nan}
             known = {"image_id": name, "patient_id": name, "path": name, "domain": root.name}

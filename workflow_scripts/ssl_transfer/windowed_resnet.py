@@ -137,8 +137,7 @@ class WindowedBlock:
         self.convolutions = [fuse_conv_bn_eval(one, norm) for one, norm in pairs]
         self.shortcut: nn.Conv2d | None = None
         if block.downsample is not None:
-            one, norm = block.downsample.children()
-            self.shortcut = fuse_conv_bn_eval(one, norm)
+            self.shortcut = _fused(*block.downsample.children())
         self.inputs: list[Level] = []
         out = x
         for number, one in enumerate(self.convolutions):
@@ -167,6 +166,13 @@ class WindowedBlock:
         if self.shortcut is None:
             return around
         return conv(self.shortcut, around.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+
+
+def _fused(layer: nn.Module, norm: nn.Module) -> nn.Conv2d:
+    """Return the convolution with the batch normalisation after it merged in."""
+    if not isinstance(layer, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d):
+        raise TypeError(f"expected convolution and batch normalisation, got {layer}, {norm}")
+    return fuse_conv_bn_eval(layer, norm)
 
 
 def conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
