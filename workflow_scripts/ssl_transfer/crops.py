@@ -53,7 +53,7 @@ def centred_box(width: int, height: int) -> Box:
 
 
 def training_pixels(
-    source: PixelSource, image: int, side: int, rng: np.random.Generator
+    source: PixelSource, side: int, image: int, rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return one augmented view of an image, shape (side, side, 3)."""
     part = source.crop(image, lambda width, height: random_box(width, height, rng))

@@ -141,7 +141,7 @@ def cropped_views(given: argparse.Namespace, rows: pd.DataFrame, side: int) -> V
     Raises:
         InputError: a training image without decoded pixels.
     """
-    return partial(training_pixels, _source(given, rows), side=side)
+    return partial(training_pixels, _source(given, rows), side)
 
 
 def _source(given: argparse.Namespace, rows: pd.DataFrame) -> PixelSource:

@@ -22,7 +22,7 @@ def draw_grid(
     rows: Sequence[Sequence[Sequence[Picture]]],
     row_names: Sequence[str],
     column_names: Sequence[str],
-    title: str,
+    title: Sequence[str],
     data: str,
     path: Path,
 ) -> None:
@@ -33,13 +33,13 @@ def draw_grid(
             through (alpha 0.6, as released).
         row_names: left of each row.
         column_names: above each column.
-        title: of the figure.
+        title: lines above the figure.
         data: what it was made from; phantoms are named in the title.
         path: of the picture.
     """
     from matplotlib.figure import Figure
 
-    size = (CELL_INCHES * len(column_names) + 0.6, (CELL_INCHES + 0.12) * len(rows) + 0.7)
+    size = (CELL_INCHES * max(2, len(column_names)) + 0.6, (CELL_INCHES + 0.12) * len(rows) + 0.9)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), len(column_names), squeeze=False)
     for row, (cells, name) in enumerate(zip(rows, row_names, strict=True)):
@@ -53,8 +53,8 @@ def draw_grid(
                 place.set_title(column_names[column], fontsize=7)
             if column == 0:
                 place.set_ylabel(name, fontsize=7)
-    warning = "PHANTOM, no real patients: " if data == PHANTOM else ""
-    figure.suptitle(warning + title, fontsize=9)
+    warning = ["PHANTOM, no real patients"] if data == PHANTOM else []
+    figure.suptitle("\n".join([*warning, *title]), fontsize=8)
     save = partial(figure.savefig, metadata={"Software": None})
     write_atomic(path, save)
 

@@ -141,7 +141,7 @@ def reconstruct(
     to_device = devices.fabric.to_device
     side = pixels.shape[1]
     shown = torch.from_numpy(network_input(pixels, "none"))  # (1, 3, n, n) in [0, 1]
-    original: Tensor = to_device(shown)  # type: ignore[assignment]
+    original: Tensor = to_device(shown)
     prepare = preprocessing(certificate["input"], RECONSTRUCTION[given.protocol], original)
     with torch.no_grad():
         target = features(prepare(original)).detach()
@@ -149,7 +149,7 @@ def reconstruct(
     streams.seed_process(given.seed, 0)
     with streams.initialised(given.seed, "reconstruction", "generator"):
         generator = to_device(Generator())
-    noise_side = -(-side // 2**LEVELS) * 2**LEVELS
+    noise_side = max(2, -(-side // 2**LEVELS)) * 2**LEVELS  # the innermost level needs two places
     draw = streams.torch_generator(given.seed, "reconstruction", "noise")
     shape = (1, NOISE_CHANNELS, noise_side, noise_side)
     noise = to_device(NOISE * torch.rand(shape, generator=draw))

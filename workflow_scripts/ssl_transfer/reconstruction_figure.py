@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
     given = parser.parse_args(arguments)
     columns, names = [], []
-    title, data = "", ""
+    title, data = [""], ""
     for path in given.losses:
         content = read_json(path)
         share = content["loss"] / content["loss_of_black"]
         names.append(f"{content['checkpoint']}\n{100 * share:.1f} % loss left")
-        title = f"reconstruction from features, {content['dataset']}, {content['image_id']}"
+        title = [f"reconstruction from features, {content['dataset']}", content["image_id"]]
         data = content["data"]
         columns.append([[(np.asarray(Image.open(path.with_name(f"{name}.png"))), None)]
                         for name in ROWS])  # fmt: skip

@@ -24,11 +24,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
     given = parser.parse_args(arguments)
     columns, names = [], []
-    title, data = "", ""
+    title, data = [""], ""
     for path in given.maps:
         with np.load(path, allow_pickle=False) as content:
             image, saliency = content["pixels"][0], content["maps"][0].astype(np.float64)
-            title = f"occlusion saliency, {content['dataset']}, {content['image_id'][0]}"
+            title = [f"occlusion saliency, {content['dataset']}", str(content["image_id"][0])]
             data = str(content["data"])
             names.append(f"{content['checkpoint']}\n{100 * attentive_diffusion(saliency):.1f} %")
         shown = stretched(saliency)
