@@ -177,6 +177,74 @@ rule multi_view:
         " > {log} 2>&1"
 
 
+rule perceptual:
+    input:
+        originals=lambda w: analysis_plan.reconstructions(
+            w.protocol, w.dataset, "original.png"
+        )[:1],
+        reconstructions=lambda w: analysis_plan.reconstructions(
+            w.protocol, w.dataset, "reconstruction.png"
+        ),
+        certificates=expand(
+            "<results>/checkpoints/{checkpoint}/certificate.json",
+            checkpoint=analysis_plan.reconstructed(),
+        ),
+        card="<results>/datasets/{dataset}/card.json",
+        trunks=analysis_plan.trunk_files("backbone.safetensors"),
+        trunk_certificates=analysis_plan.trunk_files("certificate.json"),
+    output:
+        predictions=analysis_plan.perceptual_outputs("{protocol}", "{dataset}"),
+    log:
+        "<logs>/ssl_transfer/perceptual/{protocol}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/perceptual/{protocol}/{dataset}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 4
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(15),
+    params:
+        seed=config["seed"],
+        code=code_digest("workflow_scripts.ssl_transfer.perceptual"),
+    shell:
+        "python -m workflow_scripts.ssl_transfer.perceptual --originals {input.originals}"
+        " --reconstructions {input.reconstructions} --certificates {input.certificates}"
+        " --card {input.card} --trunks {input.trunks}"
+        " --trunk-certificates {input.trunk_certificates} --protocol {wildcards.protocol}"
+        " --seed {params.seed} --threads {threads} --out {output.predictions} > {log} 2>&1"
+
+
+rule perceptual_csv:
+    input:
+        predictions=lambda w: [
+            path
+            for column in analysis_plan.columns("perceptual")
+            for path in analysis_plan.perceptual_outputs(w.protocol, column["dataset"])
+        ],
+    output:
+        csv="<results>/ssl_transfer/perceptual/{protocol}/{net}_distances.csv",
+    log:
+        "<logs>/ssl_transfer/perceptual/{protocol}/{net}_distances.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/perceptual/{protocol}/{net}_distances.tsv"
+    wildcard_constraints:
+        net="alexnet|vgg|squeezenet|average",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        metric=lambda w: "lpips" if w.net == "average" else f"lpips_{w.net}",
+        code=code_digest("workflow_scripts.ssl_transfer.perceptual_csv"),
+    shell:
+        "python -m workflow_scripts.ssl_transfer.perceptual_csv"
+        " --predictions {input.predictions} --metric {params.metric} --out {output.csv}"
+        " > {log} 2>&1"
+
+
 rule knn:
     input:
         features="<results>/ssl_transfer/features/{checkpoint}/{dataset}/short224-own.npz",
@@ -351,4 +419,5 @@ rule ssl_transfer_analysis:
             suffix=["csv", "md", "tex"],
         ),
         expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),
+        analysis_plan.distance_files(),
     localrule: True

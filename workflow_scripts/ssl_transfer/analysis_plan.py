@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
+from workflow_scripts.ssl_transfer.training_plan import RECONSTRUCTION_RUN
 from workflow_scripts.ssl_transfer.transform_names import MULTI_VIEW, default_k
 from workflow_scripts.system_plan import Config, Named
 
@@ -19,7 +20,6 @@ VIEWS = "{dataset}/{transform}-{k}/{protocol}"
 WHITENING = "{checkpoint}/{dataset}/{geometry}"
 INVARIANCE_RUN = "{checkpoint}/{dataset}/{transform}-{k}"
 MULTI_VIEW_RUN = "{protocol}/{checkpoint}/{dataset}"
-PERCEPTUAL_RUN = "{protocol}/{checkpoint}/{dataset}"
 KNN_RUN = "{checkpoint}/{dataset}"
 CKA_RUN = "{dataset}/{first}--{second}"
 ID_OOD_RUN = "{finding}/{train}/{checkpoint}/seed{seed}"
@@ -42,12 +42,23 @@ class AnalysisPlan:
         self.checkpoints: list[str] = self.section["checkpoints"]
 
     def columns(self, step: str) -> list[Column]:
-        """Return the columns of a step's table; none where it is not configured."""
+        """Return the columns of a step's table; none where it is not configured.
+
+        The perceptual distance is that of every reconstruction.
+        """
+        if step == "perceptual" and step in self.section:
+            step = "reconstruction"
         return list(self.section.get(step, {}).get("columns", []))
+
+    def protocols(self, step: str) -> list[Protocol]:
+        """Return the protocols of a step; none where it is not configured."""
+        if step == "perceptual" and step in self.section:
+            step = "reconstruction"
+        return list(self.section.get(step, {}).get("protocols", []))
 
     def names(self) -> Iterator[Named]:
         """Yield every data set, checkpoint and experiment that the sections name."""
-        for step in ("invariance", "perceptual", "knn", "cka", "id_ood"):
+        for step in ("invariance", "knn", "cka", "id_ood"):
             for index, column in enumerate(self.columns(step)):
                 for key, kind in (("dataset", "datasets"), ("train", "datasets"),
                                   ("experiment", "experiments")):  # fmt: skip
@@ -107,20 +118,52 @@ class AnalysisPlan:
         """Return the checkpoint that is a trunk of LPIPS."""
         return str(self.section["perceptual"]["trunks"][name])
 
+    def reconstructed(self) -> list[str]:
+        """Return the checkpoints whose reconstructions are compared."""
+        step = self.section.get("reconstruction", {})
+        return list(step.get("checkpoints", self.checkpoints))
+
     def perceptual_runs(self) -> list[str]:
         """Return the predictions behind the table of perceptual distances."""
-        step = self.section["perceptual"]
         return [
-            self.perceptual_run(protocol, checkpoint, column["dataset"])
-            for protocol in step["protocols"]
-            for checkpoint in self.checkpoints
-            for column in step["columns"]
+            path
+            for protocol in self.protocols("perceptual")
+            for column in self.columns("perceptual")
+            for path in self.perceptual_outputs(protocol, column["dataset"])
         ]
 
-    def perceptual_run(self, protocol: str, checkpoint: str, dataset: str) -> str:
-        """Return the predictions of one cell."""
-        run = PERCEPTUAL_RUN.format(protocol=protocol, checkpoint=checkpoint, dataset=dataset)
-        return f"{self.top}/perceptual/{run}/predictions.parquet"
+    def perceptual_outputs(self, protocol: str, dataset: str) -> list[str]:
+        """Return the predictions of one data set, one file a checkpoint."""
+        return [
+            f"{self.top}/perceptual/{RECONSTRUCTION_RUN}/predictions.parquet".format(
+                protocol=protocol, checkpoint=name, dataset=dataset
+            )
+            for name in self.reconstructed()
+        ]
+
+    def reconstructions(self, protocol: str, dataset: str, file: str) -> list[str]:
+        """Return one file of each checkpoint's reconstruction of a data set's image."""
+        return [
+            f"{self.top}/reconstruction/{RECONSTRUCTION_RUN}/{file}".format(
+                protocol=protocol, checkpoint=name, dataset=dataset
+            )
+            for name in self.reconstructed()
+        ]
+
+    def trunk_files(self, file: str) -> list[str]:
+        """Return one file of each trunk of LPIPS, in the order of `TRUNKS`."""
+        if not self.columns("perceptual"):
+            return []
+        folder = f"{self.config['pathvars']['results']}/checkpoints"
+        return [f"{folder}/{self.trunk(name)}/{file}" for name in TRUNKS]
+
+    def distance_files(self) -> list[str]:
+        """Return the distances as the released code stores them, one file a trunk and the mean."""
+        return [
+            f"{self.top}/perceptual/{protocol}/{name}_distances.csv"
+            for protocol in self.protocols("perceptual")
+            for name in (*TRUNKS, "average")
+        ]
 
     # kNN and CKA, on the features of the linear probe
 
@@ -210,9 +253,7 @@ class AnalysisPlan:
     def analysis_section(self) -> dict[str, Any]:
         """Return the section `analysis`; a domain with a column that is not configured is empty."""
         section = dict(self.section["analysis"])
-        known = {
-            (step, column_name(column)) for step in TRANSFER for column in self.columns(step)
-        }
+        known = {(step, column_name(column)) for step in TRANSFER for column in self.columns(step)}
         for domain in DOMAINS:
             if not known.issuperset(map(tuple, section[domain])):
                 section[domain] = []
@@ -224,12 +265,12 @@ class AnalysisPlan:
             return []
         shown = {}
         for step in self.transfer_tables():
-            for protocol in self.section[step]["protocols"]:
+            for protocol in self.protocols(step):
                 for column in self.columns(step):
                     shown[protocol, column_name(column).split(" ")[0]] = True
         found = {"imagenet_top1": True} if shown else {}
         for step, metric in MEASURES.items():
-            for protocol in self.section.get(step, {}).get("protocols", ()):
+            for protocol in self.protocols(step):
                 for column in self.columns(step):
                     if (protocol, column["dataset"]) in shown:
                         found[_predictor(step, metric, column)] = True
