@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
@@ -23,6 +24,7 @@ rule all:
     default_target: True
     input:
         rules.ssl_transfer.input,
+        rules.ssl_transfer_analysis.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
