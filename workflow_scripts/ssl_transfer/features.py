@@ -81,7 +81,7 @@ def pixels_to_input(
             ImageNet's mean and standard deviation. A checkpoint with histogram normalisation
             keeps it in any case, as in the released code (spec 2.6).
     """
-    kind, mean, std = (input_card[key] for key in ("normalisation", "mean", "std"))
+    kind, mean, std = (input_card.get(key) for key in ("normalisation", "mean", "std"))
     if normalisation == "none" and kind != "histogram":
         kind = "none"
     if normalisation == "imagenet" and kind != "histogram":
