@@ -15,6 +15,7 @@ include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
 include: "rules/ssl_transfer_training.smk"
+include: "rules/ssl_transfer_analysis.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 

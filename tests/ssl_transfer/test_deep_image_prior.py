@@ -81,7 +81,7 @@ def test_a_layer_is_what_it_computed_before_the_next_one_overwrote_it() -> None:
 
 def test_an_unknown_layer_is_refused_with_the_ones_there_are() -> None:
     network = build_backbone("torchvision", "resnet18")
-    with pytest.raises(InputError, match="layer3.*did you mean"):
+    with pytest.raises(InputError, match=r"layer3.*did you mean"):
         layer_features(network, "layer5")
 
 

@@ -129,7 +129,7 @@ def read_cases(
     """
     card = read_keys(paths.card, CARD_KEYS)
     certificate = read_keys(paths.certificate, CERTIFICATE_KEYS)
-    features, image_id, provenance = _read_features(paths.features)
+    features, image_id, provenance = read_features(paths.features)
     geometry = card["geometry_released"] if options.geometry == BY_DATASET else options.geometry
     wanted = {
         "dataset": card["dataset"],
@@ -196,7 +196,7 @@ def read_keys(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     return content
 
 
-def _read_features(
+def read_features(
     path: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.str_], dict[str, Any]]:
     """Return features (N, F), image ids (N,) and provenance of a features file."""
