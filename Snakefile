@@ -24,6 +24,7 @@ rule all:
     default_target: True
     input:
         rules.ssl_transfer.input,
+        rules.ssl_transfer_analysis.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

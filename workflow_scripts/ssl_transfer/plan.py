@@ -52,6 +52,10 @@ class SslTransferPlan(SystemPlan):
             **self.analysis.tables(),
         }
 
+    def other_tables(self) -> list[str]:
+        """Return the tables made from other tables."""
+        return self.analysis.other_tables()
+
     def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
         """Return the features of a few-shot run; the released code squashes some data sets."""
         options = FEW_SHOT[protocol]
