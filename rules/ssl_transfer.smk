@@ -108,7 +108,7 @@ rule linear:
 
 rule ssl_transfer:
     input:
-        ssl_plan.stage_figures(),
+        ssl_plan.training.figures(),
         expand(
             "<results>/tables/{table}.{suffix}",
             table=ssl_plan.tables(),
