@@ -81,7 +81,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
 }
 # What the rows of a table are, where they are not checkpoints.
-ROW_TITLES: dict[str, str] = {"ssl_transfer_correlations": "against"}
+ROW_TITLES: dict[str, str] = {"ssl_transfer_correlations": "transfer"}
 
 
 def metric_named(name: str) -> Metric:
