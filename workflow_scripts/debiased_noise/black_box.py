@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from workflow_scripts.debiased_noise.access import Access
     from workflow_scripts.debiased_noise.edit_inputs import EditInputs
     from workflow_scripts.training.devices import Devices
-    from workflow_scripts.training.session import TrainingSession
+    from workflow_scripts.training.session import Stateful, TrainingSession
 
 log = logging.getLogger(__name__)
 UPDATES = 50  # released code: one a so-called epoch
@@ -194,7 +194,7 @@ def require_budget(given: argparse.Namespace, settings: Settings, n_images: int)
     if n_images < gezo.N_BATCHES * size:
         expected = f"at least {gezo.N_BATCHES} batches of {size} training images"
         raise refuse("training images", expected, str(n_images), "use smaller batches")
-    planned = size * gezo.planned_batch_queries(given.form, settings, given.updates)
+    planned: int = size * gezo.planned_batch_queries(given.form, settings, given.updates)
     if given.query_budget is not None and given.query_budget < planned:
         raise refuse(
             "--query-budget",
@@ -226,7 +226,7 @@ def search(
     history = loss_log(given, devices, every=1)
     config = {**inputs.card, "form": given.form, "updates": given.updates, **settings._asdict()}
     files = {name: getattr(given, name) for name in ("manifest", "index", "classifier")}
-    parts = {"search": found, "queries": queries, "course": course}
+    parts: dict[str, Stateful] = {"search": found, "queries": queries, "course": course}
     update_of = {"released": gezo.released_update, "paper": gezo.paper_update}[given.form]
     with open_session(
         given, devices, parts, counter, given.updates, history, config, files

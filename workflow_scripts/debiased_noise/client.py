@@ -2,8 +2,8 @@
 
 What can pass (no connection, no answer in time, an overloaded service) is tried again, after
 longer and longer pauses; what cannot (a bad image, a wrong token) is refused at once. Every image
-sent is counted, retries included, and the budget is never exceeded. An answer by another model than at
-the start is refused: half of an edit would belong to one model and half to another.
+sent is counted, retries included, and the budget is never exceeded. An answer by another model
+than at the start is refused: half of an edit would belong to one model and half to another.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ class HttpFoundation:
             found = f"shape {tuple(images.shape)}"
             advice = "store the images in the service's size"
             raise refuse(self.url, f"images of shape (N, 3, {side}, {side})", found, advice)
-        parts = images.cpu().split(self.about["max_images"])
+        parts = torch.split(images.cpu(), self.about["max_images"])
         return torch.cat([self._embed_part(part.numpy()) for part in parts])
 
     def close(self) -> None:

@@ -46,7 +46,8 @@ class Cohort:
     @property
     def label(self) -> Rows:
         """The class of each image, argmax of its targets as in the released code, shape (N,)."""
-        return self.targets.argmax(axis=1).astype(np.int64)
+        label: Rows = self.targets.argmax(axis=1).astype(np.int64)
+        return label
 
     def rows(self, split: str, known: bool = False, one_class: bool = False) -> Rows:
         """Return the positions of a split's images.
@@ -110,8 +111,8 @@ def read_cohort(given: argparse.Namespace, image_ids: Sequence[str]) -> Cohort:
 
 def group_codes(table: pd.DataFrame, attribute: str) -> Rows:
     """Return 1 (male, White, over 60), 0 or -1 (unknown) of each row, shape (N,)."""
-    codes: Rows = belongs(table, attribute).astype("Int64").fillna(UNKNOWN).to_numpy(np.int64)
-    return codes
+    codes = belongs(table, attribute).astype("Int64").fillna(UNKNOWN)
+    return np.asarray(codes, dtype=np.int64)
 
 
 def require_both_groups(cohort: Cohort, rows: Rows, where: str) -> None:

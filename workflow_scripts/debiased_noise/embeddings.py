@@ -47,7 +47,7 @@ def write_embeddings(
         names = ", ".join(image_id[row] for row in bad[:5])
         advice = "check the weights, the image and the edit"
         raise refuse(str(path), "finite embeddings", f"{len(bad)} are not: {names}", advice)
-    content = {
+    content: dict[str, Any] = {
         "embeddings": values,
         "image_id": np.array(image_id),
         "provenance": np.array(json.dumps(dict(provenance), allow_nan=False)),

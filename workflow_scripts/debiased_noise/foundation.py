@@ -77,7 +77,8 @@ class FoundationModel:
 
         with torch.inference_mode():
             parts = [
-                self.forward(part.to(self.device)).float() for part in images.split(self.batch_size)
+                self.forward(part.to(self.device)).float()
+                for part in torch.split(images, self.batch_size)
             ]
             return torch.cat(parts)
 

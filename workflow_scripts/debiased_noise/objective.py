@@ -50,6 +50,5 @@ def edit_loss(logits: Tensor, attribute: Tensor, noise: Tensor, weights: Weights
     from torch.linalg import vector_norm
     from torch.nn.functional import cross_entropy
 
-    return -weights.lambda_1 * cross_entropy(logits, attribute) + weights.lambda_reg * vector_norm(
-        noise
-    )
+    size: Tensor = vector_norm(noise)
+    return -weights.lambda_1 * cross_entropy(logits, attribute) + weights.lambda_reg * size

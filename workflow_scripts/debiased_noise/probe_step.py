@@ -23,9 +23,11 @@ from workflow_scripts.debiased_noise.order import IndexBatches, NoiseSampler
 from workflow_scripts.debiased_noise.step_session import loss_log, open_session
 from workflow_scripts.files import read_json
 from workflow_scripts.problems import refuse
+from workflow_scripts.training.session import Stateful
 from workflow_scripts.training.streams import seed_process
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
     from workflow_scripts.training.devices import Devices
@@ -97,7 +99,7 @@ def source_of(
 
 
 def _live_source(
-    given: argparse.Namespace, embeddings: Embeddings, rows: Rows, rate: float, device: Any
+    given: argparse.Namespace, embeddings: Embeddings, rows: Rows, rate: float, device: torch.device
 ) -> Source:
     """Return embeddings of the frozen network in training mode, as the released code has them."""
     import torch
@@ -111,7 +113,7 @@ def _live_source(
     if absent:
         expected = "the frozen network and the images, for stochastic depth"
         raise refuse("--protocol released", expected, f"no {', '.join(absent)}", "give them")
-    model, certificate = load_foundation(given.backbone, given.certificate, device)
+    model, certificate = load_foundation(given.backbone, given.certificate, str(device))
     store = open_store(given.store, given.index)
     same_model = certificate["backbone_sha256"] == embeddings.provenance["backbone_sha256"]
     if not same_model or store.image_id != embeddings.image_id:
@@ -172,7 +174,7 @@ def train_probe(
     source = source_of(given, embeddings, rows, rate, devices)
     wanted = torch.from_numpy(np.ascontiguousarray(targets, np.float32)).to(device)
     n_steps = recipe.epochs * sampler.batches_per_epoch
-    parts = {"head": head, "optimiser": optimiser}
+    parts: dict[str, Stateful] = {"head": head, "optimiser": optimiser}
     with open_session(given, devices, parts, batches, n_steps, log, config, files) as session:
         train_head(session, head, optimiser, batches, source, wanted, recipe, log)
     losses = [row.value for row in log.rows if row.metric == "train_loss"]

@@ -34,7 +34,7 @@ def add_stochastic_depth(network: nn.Module, rate: float) -> None:
     Raises:
         InputError: if the network has no such blocks.
     """
-    from timm.layers import DropPath
+    from timm.layers.drop import DropPath
 
     blocks: Any = getattr(network, "blocks", None)
     if blocks is None or not all(hasattr(block, place) for block in blocks for place in PLACES):

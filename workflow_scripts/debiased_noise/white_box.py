@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from workflow_scripts.debiased_noise.edit_inputs import EditInputs
     from workflow_scripts.debiased_noise.foundation import FoundationModel
     from workflow_scripts.training.devices import Devices
+    from workflow_scripts.training.session import Stateful
 
 log = logging.getLogger(__name__)
 LR = 5e-5  # pixel units; fixed in the released code
@@ -60,7 +61,8 @@ def accumulate_gradient(
     from workflow_scripts.debiased_noise.noise_edit import edited
 
     total = torch.zeros((), device=noise.device)
-    for part, codes in zip(images.split(micro_batch), attribute.split(micro_batch), strict=True):
+    parts = (torch.split(one, micro_batch) for one in (images, attribute))
+    for part, codes in zip(*parts, strict=True):
         logits = head.logits(model.forward(edited(part, noise)))
         # the norm counts once for the batch: each part carries its share of it
         loss = edit_loss(logits, codes, noise, weights) * (len(part) / len(images))
@@ -112,7 +114,7 @@ def train(
     config: dict[str, Any] = {**inputs.card, "epochs": given.epochs, "lr": given.lr}
     config |= {"protocol": given.protocol, "micro_batch": given.micro_batch}
     files = {name: getattr(given, name) for name in ("manifest", "index", "classifier")}
-    parts = {"edit": edit, "optimiser": optimiser}
+    parts: dict[str, Stateful] = {"edit": edit, "optimiser": optimiser}
     n_steps = given.epochs * per_epoch
     with open_session(given, devices, parts, batches, n_steps, history, config, files) as session:
         for _ in session.steps():

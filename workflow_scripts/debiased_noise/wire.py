@@ -67,10 +67,10 @@ def decode(content: bytes, where: str, shape: tuple[int | None, ...]) -> Floats:
 def _header(content: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
     """Return shape, order, type and where the values begin."""
     buffer = io.BytesIO(content)
-    version = np.lib.format.read_magic(buffer)  # type: ignore[no-untyped-call]
+    version = np.lib.format.read_magic(buffer)
     if version != (1, 0):
         raise ValueError(f"format version {version}, expected (1, 0)")
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(  # type: ignore[no-untyped-call]
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(
         buffer, max_header_size=HEADER_BYTES
     )
     return shape, fortran, dtype, buffer.tell()
