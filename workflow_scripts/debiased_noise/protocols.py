@@ -10,6 +10,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Protocol = Literal["released", "corrected"]
+BALANCED = "group_balanced"  # the one method that changes which images are seen how often
+METHODS = {  # name in paths -> row of the table
+    "erm": "ERM",
+    BALANCED: "group-balanced",
+    "white_box": "DNE white box",
+    "gezo_released": "DNE GeZO released",
+    "gezo_paper": "DNE GeZO paper",
+    "gaussian_white_box": "Gaussian as white box",
+    "gaussian_gezo_released": "Gaussian as GeZO released",
+    "gaussian_gezo_paper": "Gaussian as GeZO paper",
+}
+WITHOUT_EDIT = ("erm", BALANCED)
 
 
 def option(why: str, source: str) -> Any:  # noqa: ANN401, typed by the annotation of its field
