@@ -59,9 +59,9 @@ class Cohort:
         """
         chosen = (self.table["split"] == split).to_numpy()
         if known:
-            chosen &= self.attribute != UNKNOWN
+            chosen = chosen & (self.attribute != UNKNOWN)
         if one_class:
-            chosen &= self.targets.sum(axis=1) == 1
+            chosen = chosen & (self.targets.sum(axis=1) == 1)
         return np.flatnonzero(chosen)
 
     def cells(self) -> Rows:
