@@ -80,7 +80,7 @@ def draw(
 def _draw_noise(figure: Figure, axis: Axes, noise: Noise) -> None:
     largest = float(np.abs(noise).max()) or 1.0
     shown = axis.imshow(noise, cmap="RdBu_r", vmin=-largest, vmax=largest)
-    figure.colorbar(shown, ax=axis, shrink=0.7, label="pixel units")
+    figure.colorbar(shown, ax=axis, location="bottom", shrink=0.8, label="pixel units")
     axis.set_title("noise edit", fontsize=8)
 
 
