@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -104,9 +105,8 @@ def tiny_vit(pool: str) -> torch.nn.Module:
     """Return the network of `M_tiny_vit`, its parameters filled by the golden formula."""
     config = dict(GOLDEN["M_tiny_vit"]["config"])
     eps = config.pop("layer_norm_eps")
-    norm = lambda width: torch.nn.LayerNorm(width, eps=eps)  # noqa: E731
     network = timm.models.vision_transformer.VisionTransformer(
-        **config, norm_layer=norm, global_pool=pool
+        **config, norm_layer=partial(torch.nn.LayerNorm, eps=eps), global_pool=pool
     )
     names = sorted(name for name, _ in network.named_parameters())
     key = {"avg": "global_pool", "token": "cls_token"}[pool]
@@ -157,15 +157,16 @@ def test_published_transformer_has_the_released_parameters_and_depths() -> None:
     assert sum(p.numel() for p in network.head.parameters()) == golden["n_head"]
     assert len(state) == golden["n_state_keys"]
     for name, shape in golden["block0_keys"].items():
-        assert list(state[name].shape)[: len(shape)] == shape or len(shape) == 1
-    assert block_rates(golden["drop_path"][-1], 12) == pytest.approx(golden["drop_path"])
+        assert list(state[name].shape) == shape
+    rates = block_rates(golden["drop_path"][-1], 12)
+    assert rates == pytest.approx(golden["drop_path"], abs=1e-6)  # six digits are printed
 
 
 def test_stochastic_depth_acts_in_training_mode_only() -> None:
     network = tiny_vit("avg")
-    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(32, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     before = network(images)
-    add_stochastic_depth(network, 0.9)
+    add_stochastic_depth(network, 0.5)
     torch.testing.assert_close(network.eval()(images), before)
     torch.manual_seed(0)
     assert not torch.equal(network.train()(images), network(images))

@@ -141,8 +141,9 @@ def training_rows(given: argparse.Namespace, cohort: Cohort) -> tuple[Rows, Rows
         return rows, None
     cells = cohort.cells()[rows]
     if len(np.unique(cells)) < 4:
-        found = f"{len(np.unique(cells))}"
-        raise refuse(str(given.manifest), "training images in all four subgroups", found, "drop it")
+        expected = "training images in all four subgroups"
+        found = f"images in {len(np.unique(cells))}"
+        raise refuse(str(given.manifest), expected, found, f"leave out the row {BALANCED}")
     return rows, cells
 
 
