@@ -56,7 +56,7 @@ def decode(content: bytes, where: str, shape: tuple[int | None, ...]) -> Floats:
         said = f"{len(content) - start} bytes of values instead of {n_bytes}"
         raise refuse(where, expected, said, advice)
     array: Floats = np.frombuffer(content, np.float32, offset=start).reshape(found)
-    bad = np.flatnonzero(~np.isfinite(array.reshape(len(array), -1)).all(axis=1))
+    bad = np.flatnonzero(~np.isfinite(array).all(axis=tuple(range(1, array.ndim))))
     if len(bad):
         rows = ", ".join(map(str, bad[:10]))
         advice = "check what made these rows"
