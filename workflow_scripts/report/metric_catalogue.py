@@ -99,6 +99,20 @@ METRICS: dict[str, Metric] = {
     "leak_retrained_auc": Metric("attribute AUC, re-trained head", NEITHER),
     "constant_prediction": Metric("seeds that predict one class only", NEITHER, decimals=0),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
+    "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
+    "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
+    "mahalanobis": plain("Mahalanobis distance", LOWER),
+    "images_per_dimension": plain("images per feature dimension", NEITHER, decimals=2),
+    "lpips": plain("LPIPS, mean of three networks", LOWER, decimals=4),
+    "lpips_alexnet": plain("LPIPS, AlexNet", LOWER, decimals=4),
+    "lpips_vgg": plain("LPIPS, VGG", LOWER, decimals=4),
+    "lpips_squeezenet": plain("LPIPS, SqueezeNet", LOWER, decimals=4),
+    "cka": plain("CKA", NEITHER, low=-math.inf, high=math.inf),
+    "cka_biased": plain("CKA, biased", NEITHER, high=1.0),
+    "pearson_r": plain("r", NEITHER, low=-1.0, high=1.0),
+    "slope": plain("slope", NEITHER, low=-math.inf),
+    "reduced_chi2": plain("reduced chi2", LOWER, decimals=2),
+    "scaled_average": plain("scaled average", HIGHER, high=1.0),
 }
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
 SHOWN_METRICS: dict[str, tuple[str, ...]] = {
@@ -106,9 +120,14 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
+    "ssl_transfer_correlations": ("pearson_r", "p_value"),
 }
 # What the rows of a table are, where they are not checkpoints.
-ROW_TITLES: dict[str, str] = {"debiased_noise_fairness": "method, read-out"}
+ROW_TITLES: dict[str, str] = {
+    "debiased_noise_fairness": "method, read-out",
+    "ssl_transfer_correlations": "against",
+}
 
 
 def metric_named(name: str) -> Metric:
