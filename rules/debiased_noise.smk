@@ -328,7 +328,7 @@ rule dne_picture:
         edit=lambda w: dne.edit(w.protocol, w.checkpoint, w.dataset, w.method, w.seed),
     output:
         figure=report(
-            f"<results>/figures/debiased_noise_edit_{EDIT_FIGURE}.png",
+            f"<results>/figures/debiased_noise_edit-{EDIT_FIGURE}.png",
             caption="../workflow_scripts/report/captions/noise_edit.rst",
             category="Figures",
             labels={"table": "noise edit", "content": "{method}, {checkpoint}"},

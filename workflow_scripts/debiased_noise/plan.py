@@ -15,7 +15,7 @@ EDIT = "{protocol}/{checkpoint}/{dataset}/{method}/seed{seed}"
 HEAD_RUN = "{protocol}/{read_out}/{dataset}/{method}/seed{seed}"
 EDITED = "{protocol}-{edit_checkpoint}-{method}-seed{seed}"  # what an edited embedding is of
 EDITED_PARTS = re.compile(r"(released|corrected)-(.+)-([a-z_]+)-seed([0-9]+)")
-EDIT_FIGURE = "{protocol}_{checkpoint}_{dataset}_{method}_seed{seed}"
+EDIT_FIGURE = "{protocol}-{checkpoint}-{dataset}-{method}-seed{seed}"
 
 
 class Run(NamedTuple):
@@ -80,7 +80,7 @@ class DebiasedNoisePlan(SystemPlan):
                 place = (run.protocol, checkpoint, run.dataset, run.method)
                 names.setdefault(place, EDIT_FIGURE.format(checkpoint=checkpoint, **run._asdict()))
         top = f"{self.results}/figures/debiased_noise"
-        return [f"{top}_edit_{name}.png" for name in names.values()] + [f"{top}_plane.png"]
+        return [f"{top}_edit-{name}.png" for name in names.values()] + [f"{top}_plane.png"]
 
     # What the rules ask
 
