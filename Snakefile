@@ -16,6 +16,7 @@ include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
 include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
+include: "rules/debiased_noise.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -25,6 +26,7 @@ rule all:
     input:
         rules.ssl_transfer.input,
         rules.ssl_transfer_analysis.input,
+        rules.debiased_noise.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

@@ -51,6 +51,8 @@ GEOMETRIES: Final[dict[str, Geometry]] = {
     "squash224": Geometry("squash", 257, "bilinear", 224),  # spec P1; 257 = int(1.15 * 224)
     "short224": Geometry("shorter", 224, "bicubic", 224),  # spec P2
     "short256": Geometry("shorter", 256, "bilinear", 224),  # spec P3
+    "exact224": Geometry("squash", 224, "bilinear", 224),  # debiased noise spec 3.1
+    "exact96": Geometry("squash", 96, "bilinear", 96),  # the same for small networks (demo)
 }
 
 

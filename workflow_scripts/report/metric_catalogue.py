@@ -59,6 +59,46 @@ METRICS: dict[str, Metric] = {
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
     "auc": Metric("AUC"),
     "attentive_diffusion": Metric("attentive diffusion", NEITHER),
+    "worst_subgroup": Metric("worst subgroup"),
+    "eo_n": Metric("EO_n gap", LOWER),
+    "eo_p": Metric("EO_p gap", LOWER),
+    "coded_di": plain("coded DI: |1 - TPR ratio|", LOWER),
+    "disparate_impact": plain("|1 - disparate impact|", LOWER),
+    "demographic_parity": Metric("demographic parity gap", LOWER),
+    "equalized_odds": Metric("equalized odds, max", LOWER),
+    "equalized_odds_mean": Metric("equalized odds, mean", LOWER),
+    "accuracy_gap": Metric("accuracy gap", LOWER),
+    "eo_n_null": Metric("EO_n by chance", NEITHER),
+    "eo_p_null": Metric("EO_p by chance", NEITHER),
+    "coded_di_null": plain("coded DI by chance", NEITHER),
+    "disparate_impact_null": plain("|1 - disparate impact| by chance", NEITHER),
+    "demographic_parity_null": Metric("demographic parity by chance", NEITHER),
+    "equalized_odds_null": Metric("equalized odds, max, by chance", NEITHER),
+    "equalized_odds_mean_null": Metric("equalized odds, mean, by chance", NEITHER),
+    "accuracy_gap_null": Metric("accuracy gap by chance", NEITHER),
+    "eo_n_p": plain("p of EO_n", NEITHER, high=1.0, decimals=4),
+    "eo_p_p": plain("p of EO_p", NEITHER, high=1.0, decimals=4),
+    "coded_di_p": plain("p of coded DI", NEITHER, high=1.0, decimals=4),
+    "disparate_impact_p": plain("p of disparate impact", NEITHER, high=1.0, decimals=4),
+    "demographic_parity_p": plain("p of demographic parity", NEITHER, high=1.0, decimals=4),
+    "equalized_odds_p": plain("p of equalized odds, max", NEITHER, high=1.0, decimals=4),
+    "equalized_odds_mean_p": plain("p of equalized odds, mean", NEITHER, high=1.0, decimals=4),
+    "accuracy_gap_p": plain("p of accuracy gap", NEITHER, high=1.0, decimals=4),
+    "accuracy_negatives_in": Metric("negatives of the group"),
+    "accuracy_positives_in": Metric("positives of the group"),
+    "accuracy_negatives_out": Metric("negatives of the others"),
+    "accuracy_positives_out": Metric("positives of the others"),
+    "positive_rate_in": Metric("positive rate of the group", NEITHER),
+    "positive_rate_out": Metric("positive rate of the others", NEITHER),
+    "auc_in": Metric("AUC of the group"),
+    "auc_out": Metric("AUC of the others"),
+    "auc_gap": Metric("AUC gap", LOWER),
+    "auc_worst": Metric("AUC of the worse group"),
+    "leak_frozen": Metric("attribute found, frozen head", NEITHER),
+    "leak_frozen_auc": Metric("attribute AUC, frozen head", NEITHER),
+    "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
+    "leak_retrained_auc": Metric("attribute AUC, re-trained head", NEITHER),
+    "constant_prediction": Metric("seeds that predict one class only", NEITHER, decimals=0),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -77,11 +117,18 @@ METRICS: dict[str, Metric] = {
 }
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
 SHOWN_METRICS: dict[str, tuple[str, ...]] = {
+    "debiased_noise_fairness": (
+        *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
+        *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
+    ),
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
 }
 # What the rows of a table are, where they are not checkpoints.
-ROW_TITLES: dict[str, str] = {"ssl_transfer_correlations": "transfer"}
+ROW_TITLES: dict[str, str] = {
+    "ssl_transfer_correlations": "transfer",
+    "debiased_noise_fairness": "method, read-out",
+}
 
 
 def metric_named(name: str) -> Metric:
