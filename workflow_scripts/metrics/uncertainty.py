@@ -120,7 +120,10 @@ def class_variance(probabilities: Floats) -> Floats:
 
 
 def minmax_normalise(values: Floats) -> Floats:
-    """Return (x - min) / (max - min + 1e-8); a constant map becomes 0. Golden `minmax_normalise`."""
+    """Return (x - min) / (max - min + 1e-8); a constant map becomes 0.
+
+    Golden `minmax_normalise`.
+    """
     low = values.min()
     result: Floats = (values - low) / (values.max() - low + RANGE_EPSILON)
     return result
@@ -225,7 +228,8 @@ def released_aula(n_heads: int) -> float:
 def prediction_depth(agreements: Floats, threshold: float = 0.95) -> int:
     """Return the first position from which on agreements change by at most 1 - threshold.
 
-    Counted from 0; the number of agreements where even the last change is larger. Experimental in the released code (commented out). Golden `prediction_depth`.
+    Counted from 0; the number of agreements where even the last change is larger. Experimental in
+    the released code (commented out). Golden `prediction_depth`.
     """
     depth = len(agreements)
     for position in reversed(range(len(agreements) - 1)):
