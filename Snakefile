@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/layer_ensembles.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -22,6 +23,7 @@ rule all:
     default_target: True
     input:
         rules.ssl_transfer.input,
+        rules.layer_ensembles.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

@@ -33,7 +33,7 @@ class Options:
         "both commits",
     )
     xavier: bool = option("initialisation of the heads; torch's default otherwise", "both commits")
-    loss_2d: Loss = option(
+    loss_2d: Loss = option(  # noqa: RUF009, frozen: an alias of a Literal
         "binary data. `dice_foreground` is the sigmoid of channel 1 alone: channel 0 stays as it "
         "was drawn, although prediction takes a softmax over both, so that probabilities are not "
         "calibrated (Plain's NLL of 2.3 beside a Dice of 0.87)",
@@ -62,13 +62,15 @@ class Options:
         "the released split; patient numbers of different subsets count as one patient",
         "released code",
     )
-    combine_heads: Combination = option(
+    combine_heads: Combination = option(  # noqa: RUF009
         "how layer ensembles join their heads. STAPLE in the released code takes every voxel of "
         "probability 1e-6 for foreground; the newest commit averages logits and asks for a "
         "probability of 0.9",
         "both commits; for BCDR the published choice is unknown",
     )
-    combine_others: Combination = option("how the other methods join their predictions", "spec 12")
+    combine_others: Combination = option(  # noqa: RUF009
+        "how the other methods join their predictions", "spec section 12"
+    )
     threshold: float | None = option(
         "probability that a class needs; none: the most likely class", "newest commit"
     )
