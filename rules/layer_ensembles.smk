@@ -17,7 +17,6 @@ rule layer_ensembles_train:
         f"<benchmarks>/layer_ensembles/train/{RUN}.tsv"
     wildcard_constraints:
         method="|".join(METHODS),
-    retries: 3
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -27,18 +26,17 @@ rule layer_ensembles_train:
         nodes=1,
         tasks=1,
         processes=1,
-        node_gpus=1,
         mem_mb=grows(32000),
         runtime=1440,
     params:
         settings=lambda w: as_json(layer_ensembles_plan.settings(w.dataset)),
         reduction=lambda w: layer_ensembles_plan.reduction(w.dataset),
         state=f"{config['pathvars']['state']}/layer_ensembles/{RUN}",
-        workers=lambda w, threads, resources: threads - 1 if resources.node_gpus else 0,
+        workers=lambda w, threads, resources: threads - 1 if resources.gpu else 0,
         code=code_digest("workflow_scripts.layer_ensembles.train"),
     shell:
         "python -m workflow_scripts.launch --mpi={resources.mpi:q} --nodes {resources.nodes}"
-        " --processes {resources.processes} --gpus {resources.node_gpus} --threads {threads}"
+        " --processes {resources.processes} --gpus {resources.gpu} --threads {threads}"
         " --minutes {resources.runtime} -m workflow_scripts.layer_ensembles.train"
         " --method {wildcards.method} --protocol {wildcards.protocol} --seed {wildcards.seed}"
         " --images {input.images} --masks {input.masks} --index {input.index}"
