@@ -74,7 +74,7 @@ def flip(image: Image, mask: Mask, chance: float, rng: np.random.Generator) -> t
     """Flip rows and columns, each with chance one half, once flipping was drawn at all."""
     if rng.random() >= chance:
         return image, mask
-    axes = [axis for axis in (1, 2) if rng.random() < FLIP_AXIS]
+    axes = tuple(axis for axis in (1, 2) if rng.random() < FLIP_AXIS)
     return np.flip(image, axes), np.flip(mask, axes)
 
 
@@ -92,7 +92,7 @@ def swap_patches(
         rng: the source of the corners.
         between_slices: the two patches may lie in different slices.
     """
-    sides = tuple(min(s, n) for s, n in zip(sides, image.shape, strict=True))  # type: ignore[assignment]
+    sides = tuple(min(s, n) for s, n in zip(sides, image.shape, strict=True))
     room = np.maximum(np.array(image.shape) - sides, 1)
     swapped = image.copy()
     for _ in range(SWAPS):

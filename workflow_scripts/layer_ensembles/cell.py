@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pq.read_schema(given.scores).metadata[METADATA_KEY.encode()]
     )
     method, protocol = metadata["row"], metadata["protocol"]
-    how = given.combination or combination_of(method, OPTIONS[protocol])  # type: ignore[index]
+    how = given.combination or combination_of(method, OPTIONS[protocol])
     chosen = choose(pd.read_parquet(given.scores), given.skip, how)
     thresholds = json.loads(given.dice_thresholds)
     columns = cell_columns(chosen, protocol, method, metadata["options"]["distance"], thresholds)
@@ -112,7 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "options": {
             **metadata["options"], "skip": given.skip, "combination": how,
             "dice_thresholds": thresholds,
-            "infinite_distance": OPTIONS[protocol].infinite_distance,  # type: ignore[index]
+            "infinite_distance": OPTIONS[protocol].infinite_distance,
         },
     }  # fmt: skip
     cases = chosen[list(CASE_COLUMNS)].reset_index(drop=True)

@@ -6,13 +6,14 @@ Source: spec section 4; golden `dice_loss`, `weighted_cross_entropy`.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from workflow_scripts.layer_ensembles.protocols import Loss
 
-Criterion = Callable[[Tensor, Tensor], Tensor]
+Criterion = Callable[..., Tensor]  # logits (N, C, H, W), truth (N, H, W)
 SMALL = 1e-7  # added to numerator and denominator; also the smallest denominator (released code)
 CLASS_WEIGHTS = (0.1, 0.3, 0.3, 0.3)  # background, LV, MYO, RV (released code)
 
@@ -61,5 +62,4 @@ def criterion_named(name: Loss) -> Criterion:
     """Return the loss of a protocol."""
     if name == "weighted_cross_entropy":
         return weighted_cross_entropy
-    is_all = name == "dice_all"
-    return lambda logits, truth: dice_loss(logits, truth, all_classes=is_all)
+    return partial(dice_loss, all_classes=name == "dice_all")

@@ -26,10 +26,11 @@ def binary_staple(masks: NDArray[np.bool_]) -> Floats:
     import SimpleITK as sitk
 
     if not masks.any() or masks.all():
-        return masks[0].astype(np.float64)
-    found = sitk.STAPLE(_images(masks), 1.0)
-    probability: Floats = sitk.GetArrayFromImage(found).reshape(masks.shape[1:])
-    return np.nan_to_num(probability, nan=0.5)  # 0 / 0: certain raters contradict each other
+        return np.asarray(masks[0], dtype=np.float64)
+    found = sitk.STAPLE(_images(masks), 1.0)  # type: ignore[no-untyped-call]
+    raw: Floats = sitk.GetArrayFromImage(found).reshape(masks.shape[1:])
+    probability: Floats = np.nan_to_num(raw, nan=0.5)  # 0 / 0: certain raters contradict each other
+    return probability
 
 
 def binary_staple_mask(masks: NDArray[np.bool_], *, released: bool) -> NDArray[np.bool_]:
@@ -52,10 +53,11 @@ def label_staple(labels: NDArray[np.integer]) -> NDArray[np.int64]:
     import SimpleITK as sitk
 
     if not labels.any():
-        return labels[0].astype(np.int64)
-    found = sitk.MultiLabelSTAPLE(_images(labels), UNDECIDED)
+        return np.asarray(labels[0], dtype=np.int64)
+    found = sitk.MultiLabelSTAPLE(_images(labels), UNDECIDED)  # type: ignore[no-untyped-call]
     combined: NDArray[np.int64] = sitk.GetArrayFromImage(found).astype(np.int64)
-    return combined.reshape(labels.shape[1:])
+    whole: NDArray[np.int64] = combined.reshape(labels.shape[1:])
+    return whole
 
 
 def _images(maps: NDArray[Any]) -> list[Any]:

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,6 +35,7 @@ from workflow_scripts.layer_ensembles.cases import (
 )
 from workflow_scripts.layer_ensembles.protocols import METHODS, OPTIONS, Loss
 from workflow_scripts.layer_ensembles.settings import Settings, settings_from
+from workflow_scripts.randomness import stream_seed
 from workflow_scripts.training import streams
 from workflow_scripts.training.accumulation import BatchSharing, share_batch
 from workflow_scripts.training.batches import TrainingBatches
@@ -146,7 +148,7 @@ def _member(given: argparse.Namespace, cases: Cases, settings: Settings, devices
     kind = torch.optim.AdamW if decays else torch.optim.Adam
     optimiser = kind(network.parameters(), lr=settings.learning_rate)
     model, stepper = devices.fabric.setup(network, optimiser)
-    seed = streams.stream_seed(given.seed, "member", str(number))
+    seed = stream_seed(given.seed, "member", str(number))
     slices = TrainingSlices(cases, seed)
     batches = TrainingBatches(
         slices,  # type: ignore[arg-type]  # indexed by draws
@@ -213,7 +215,7 @@ def _update(training: Training, member: Member) -> None:
         images, truth = micro.data
         with fabric.no_backward_sync(member.model, enabled=not micro.is_last):
             outputs = member.model(images)
-            loss = total_loss(outputs, lambda one, truth=truth: training.criterion(one, truth))
+            loss = total_loss(outputs, partial(training.criterion, truth=truth))
             fabric.backward(loss * micro.share)
         training.log.add_loss("train_loss", loss / len(training.members), micro.share)
     member.stepper.step()

@@ -92,17 +92,16 @@ def uncertainty_maps(probabilities: Floats, definition: Definition) -> Uncertain
     if definition == "corrected":
         spread = probabilities.var(axis=0).sum(axis=0)
     else:
-        spread = label_variance(probabilities.argmax(axis=1), probabilities.shape[1])
+        spread = label_variance(probabilities.argmax(axis=1))
     return UncertaintyMaps(total, total - own, spread)
 
 
-def label_variance(labels: Labels, n_classes: int) -> Floats:
+def label_variance(labels: Labels) -> Floats:
     """Return the population variance over T of label numbers, shape (T, *S) to (*S,).
 
     From whole-number sums, so that equal labels give exactly 0.
     """
-    kind = np.int64 if n_classes > 2 else np.int32
-    numbers = labels.astype(kind)
+    numbers: NDArray[np.int32] = labels.astype(np.int32)
     n = len(numbers)
     first, second = numbers.sum(axis=0), (numbers * numbers).sum(axis=0)
     result: Floats = (n * second - first * first) / float(n * n)
