@@ -17,6 +17,7 @@ include: "rules/ssl_transfer.smk"
 include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
 include: "rules/debiased_noise.smk"
+include: "rules/layer_ensembles.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -27,6 +28,7 @@ rule all:
         rules.ssl_transfer.input,
         rules.ssl_transfer_analysis.input,
         rules.debiased_noise.input,
+        rules.layer_ensembles.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

@@ -15,11 +15,16 @@ from typing import Any
 from workflow_scripts.code_digest import code_digest
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
+from workflow_scripts.layer_ensembles.plan import LayerEnsemblesPlan
 from workflow_scripts.ssl_transfer.plan import SslTransferPlan
 from workflow_scripts.system_plan import Named, SystemPlan
 
 # every system, in the order of the report; a new one is a line here
-SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan, DebiasedNoisePlan)
+SYSTEMS: tuple[type[SystemPlan], ...] = (
+    SslTransferPlan,
+    LayerEnsemblesPlan,
+    DebiasedNoisePlan,
+)
 
 
 def as_json(content: object) -> str:
