@@ -170,7 +170,7 @@ def build(
         rows: images of the manifest.
         root: the data set's folder, to which the paths are relative.
         geometry: resize and crop.
-        store: file to write, whole; shape (N - refused, crop, crop, 3), uint8.
+        store: file to write, whole; shape (N - refused, crop, crop, 3 or 1), uint8.
         bit_depth: see `geometry.prepare`.
         jobs: processes.
         slices: folder that keeps the slices of volumes; see `image_source.read_image`.
@@ -181,7 +181,7 @@ def build(
     Raises:
         InputError: if a file is not the one of the manifest, or no image decodes.
     """
-    shape = (len(rows), geometry.crop, geometry.crop, 3)
+    shape = (len(rows), geometry.crop, geometry.crop, geometry.channels)
     np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
     size = max(1, min(MAX_CHUNK, len(rows) // (4 * jobs)))
     chunks = [

@@ -205,8 +205,18 @@ def percentile_interval(
     if n_patients < 2:
         return Interval(math.nan, math.nan, n_patients, 0)
     values = np.fromiter(map(statistic, resamples(n_patients, rng, n_resamples)), np.float64)
+    return central_interval(values, n_patients)
+
+
+def central_interval(values: Floats, n_patients: int) -> Interval:
+    """Return the central 95 % of a statistic's defined values over the resamples.
+
+    Args:
+        values: one a resample, NaN where undefined, shape (n_resamples,).
+        n_patients: that were drawn from; below two the bounds are NaN.
+    """
     values = values[~np.isnan(values)]
-    if len(values) == 0:
+    if n_patients < 2 or len(values) == 0:
         return Interval(math.nan, math.nan, n_patients, 0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
