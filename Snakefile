@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/crocodile.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -21,6 +22,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.crocodile.input,
         rules.ssl_transfer.input,
         rules.ledger.output,
         rules.summary.output,

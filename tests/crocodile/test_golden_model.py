@@ -7,8 +7,9 @@ from torch import nn
 from tests.crocodile.golden import CASES, case, fill, near, set_parameters
 from workflow_scripts.crocodile.attention import DisentangledAttention
 from workflow_scripts.crocodile.mixing import Mixing, TriplePathAttention
-from workflow_scripts.crocodile.model import Crocodile, GroupwiseLinear, Orders, Outputs, Shape
+from workflow_scripts.crocodile.model import Crocodile, GroupwiseLinear, Orders, Outputs
 from workflow_scripts.crocodile.protocols import PROTOCOLS
+from workflow_scripts.crocodile.settings import Shape
 from workflow_scripts.crocodile.transformer import sine_positions
 from workflow_scripts.crocodile.variants import VARIANTS
 

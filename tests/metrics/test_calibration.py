@@ -9,20 +9,26 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from workflow_scripts.metrics.calibration import (
+    brier_of_draws,
     brier_score,
     chance_of,
+    ece_of_draws,
     expected_calibration_error,
     reliability,
-    weighted_brier,
-    weighted_ece,
 )
 from workflow_scripts.metrics.classification import binary_roc_auc
 from workflow_scripts.metrics.ranking import (
     average_precision,
+    average_precision_of_draws,
     one_vs_one_roc_auc,
-    weighted_average_precision,
+    roc_auc_of_draws,
 )
-from workflow_scripts.metrics.statistics import patient_numbers
+from workflow_scripts.metrics.statistics import (
+    patient_numbers,
+    resampled,
+    resamples,
+    weighted_roc_auc,
+)
 
 GOLDEN = {
     case["id"]: case
@@ -72,12 +78,27 @@ def test_weights_count_like_repeated_cases(seed: int) -> None:
     weights = np.random.default_rng(seed).integers(0, 4, n_patients)
     rows = np.repeat(np.arange(len(place)), weights[place])
     for weighted, plain in (
-        (weighted_average_precision, average_precision),
-        (weighted_ece, expected_calibration_error),
-        (weighted_brier, brier_score),
+        (average_precision_of_draws, average_precision),
+        (ece_of_draws, expected_calibration_error),
+        (brier_of_draws, brier_score),
+        (roc_auc_of_draws, binary_roc_auc),
     ):
         expected = plain(present[rows], chance[rows]).value
-        assert weighted(present, chance, place)(weights) == pytest.approx(expected, abs=1e-12)
+        everyone = np.ones_like(weights)
+        found = weighted(present, chance, place)(np.stack([weights, everyone]))
+        whole = plain(present, chance).value
+        assert found == pytest.approx([expected, whole], abs=1e-12)
+
+
+def test_many_statistics_share_their_resamples_and_equal_the_slow_way() -> None:
+    present, chance, patients = drawn_cases(7)
+    place, n_patients = patient_numbers(patients)
+    many = [roc_auc_of_draws(present, chance, place), brier_of_draws(present, chance, place)]
+    found = resampled(many, n_patients, np.random.default_rng(1), 40, len(place))
+    draws = list(resamples(n_patients, np.random.default_rng(1), 40))
+    slow = weighted_roc_auc(present, chance, place)
+    assert found.shape == (40, 2)
+    np.testing.assert_array_equal(found[:, 0], [slow(drawn) for drawn in draws])
 
 
 def test_ece_of_hand_computed_bins() -> None:
@@ -86,9 +107,9 @@ def test_ece_of_hand_computed_bins() -> None:
     value = expected_calibration_error(present, chance).value
     assert value == pytest.approx(0.5 * 0.47 + 0.5 * 0.41)
     bins = reliability(present, chance)
-    assert bins.count.sum() == 4
+    assert bins.cases.sum() == 4
     assert np.isnan(bins.stated).sum() == 13
-    again = np.nansum(bins.count * np.abs(bins.stated - bins.happened)) / 4
+    again = np.nansum(bins.cases * np.abs(bins.stated - bins.happened)) / 4
     assert again == pytest.approx(value)
 
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import torch
@@ -35,54 +34,11 @@ from workflow_scripts.crocodile.losses import (
 )
 from workflow_scripts.crocodile.mixing import SharedMixing
 from workflow_scripts.crocodile.protocols import CrocodileOptions
+from workflow_scripts.crocodile.settings import LossWeights, Shape
 from workflow_scripts.crocodile.transformer import Embeddings, Transformer
 from workflow_scripts.crocodile.variants import Variant
 
 HEADS = ("causal", "intervened", "spurious")  # what a branch predicts with
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """Size of the network.
-
-    Attributes:
-        features: H; must be the trunk's channels in the released network.
-        heads: of every attention of the transformer.
-        feed_forward: hidden width of its feed-forward networks.
-        encoder_layers: how many.
-        decoder_layers: how many.
-        dropout: inside the transformer.
-        intervention_dropout: share of the shuffled Q-bar that is dropped.
-    """
-
-    features: int = 2048  # released code
-    heads: int = 4  # released code
-    feed_forward: int = 8192  # released code
-    encoder_layers: int = 1  # released code
-    decoder_layers: int = 2  # released code
-    dropout: float = 0.1  # released code
-    intervention_dropout: float = 0.3  # released launcher; the parser's default is 0.35
-
-
-@dataclass(frozen=True, slots=True)
-class LossWeights:
-    """Factors of the twelve terms; a term that a variant lacks does not use its factor."""
-
-    asl_causal: float
-    kl_spurious: float
-    asl_intervened: float
-    ce_causal: float
-    kl_domain_spurious: float
-    ce_intervened: float
-    image: float
-    same_disease: float
-    different_disease: float
-    same_domain: float
-    different_domain: float
-    prior: float
-
-
-TERMS = tuple(field.name for field in fields(LossWeights))
 
 
 class GroupwiseLinear(nn.Module):
@@ -218,11 +174,15 @@ class Crocodile(nn.Module):
         domain: Read = self.domain(images, self.shared, orders.domain if orders else None)
         return Outputs(*disease[:3], *domain[:3], q, q_bar, *domain.embeddings, causality)
 
-    def logits(self, images: Tensor, orders: Orders | None = None) -> dict[str, Tensor]:
-        """Return the findings' logits of each head, (B, K) each; the domain branch is not run."""
-        order = orders.disease if orders else None
-        read = self.disease(images, self.shared, order)
-        return dict(zip(HEADS, read[:3], strict=True))
+    def read(self, images: Tensor, order: Tensor | None = None) -> dict[str, Tensor]:
+        """Return the findings' logits of each head, (B, K), and `causality`, (B, K, K).
+
+        The domain branch is not run: it only regularises the training.
+        """
+        found: Read = self.disease(images, self.shared, order)
+        logits = dict(zip(HEADS, found[:3], strict=True))
+        maps = causality_map(found.embeddings.causal, self.options.map_shift)
+        return logits | {"causality": maps}
 
 
 class Objective(nn.Module):
@@ -267,6 +227,16 @@ class Objective(nn.Module):
             orders: of the intervention.
         """
         return self.terms(full_precision(self.model(images, orders)), labels, domains)
+
+    def judge(
+        self, images: Tensor, labels: Tensor, domains: Tensor, order: Tensor | None
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the heads' logits, the domain's under `domain`, and the batch's loss."""
+        out = full_precision(self.model(images, None if order is None else Orders(order, order)))
+        logits = dict(zip(HEADS, out[:3], strict=True))
+        if out.zd_intervened is not None:
+            logits["domain"] = out.zd_intervened.softmax(dim=1)
+        return logits, total(self.terms(out, labels, domains))
 
     def terms(self, out: Outputs, labels: Tensor, domains: Tensor) -> dict[str, Tensor]:
         """Return the weighted loss terms of the network's outputs."""

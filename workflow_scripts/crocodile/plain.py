@@ -25,7 +25,7 @@ class PlainClassifier(nn.Module):
         logits: Tensor = self.head(self.trunk(images).mean(dim=(2, 3)))
         return logits
 
-    def logits(self, images: Tensor, orders: object = None) -> dict[str, Tensor]:
+    def read(self, images: Tensor, order: object = None) -> dict[str, Tensor]:
         """Return the logits of its only head; there is nothing to intervene on."""
         return {"plain": self(images)}
 
@@ -46,5 +46,11 @@ class PlainObjective(nn.Module):
         self, images: Tensor, labels: Tensor, domains: Tensor, orders: object
     ) -> dict[str, Tensor]:
         """Return the loss by name; arguments as `model.Objective.forward`."""
+        return {"asl_causal": self.judge(images, labels, domains, orders)[1]}
+
+    def judge(
+        self, images: Tensor, labels: Tensor, domains: Tensor, order: object
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the logits of the only head, and the batch's loss."""
         logits = self.model(images).float()
-        return {"asl_causal": asymmetric_loss(logits, labels, scale=self.asl_scale)}
+        return {"plain": logits}, asymmetric_loss(logits, labels, scale=self.asl_scale)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workflow_scripts.ssl_transfer.protocols import option
+from workflow_scripts.protocol_option import option
 
 Protocol = Literal["released", "corrected"]
 
@@ -72,11 +72,6 @@ class CrocodileOptions:
         "depend on the batch; corrected adds the image's own spurious embedding",
         "released code",
     )
-    keep_last_batch: bool = option(
-        "the released loaders drop the incomplete last batch, in validation too; corrected "
-        "evaluates every image",
-        "released code",
-    )
 
 
 PROTOCOLS: dict[Protocol, CrocodileOptions] = {
@@ -92,7 +87,6 @@ PROTOCOLS: dict[Protocol, CrocodileOptions] = {
         empty_group="zero",
         map_shift="batch",
         shuffle_in_evaluation=True,
-        keep_last_batch=False,
     ),
     "corrected": CrocodileOptions(
         transformer_passes=1,
@@ -106,6 +100,5 @@ PROTOCOLS: dict[Protocol, CrocodileOptions] = {
         empty_group="skip",
         map_shift="row",
         shuffle_in_evaluation=False,
-        keep_last_batch=True,
     ),
 }

@@ -36,7 +36,10 @@ class Variant:
     @property
     def heads(self) -> tuple[str, ...]:
         """The heads that give scores of the findings, the table's first."""
-        return ("plain",) if self.is_plain else ("intervened", "causal", "spurious")
+        if self.is_plain:
+            return ("plain",)
+        both = ("intervened", "causal")
+        return both if self.kl_on_intervened else (*both, "spurious")  # that one is untrained
 
 
 VARIANTS: Final[dict[str, Variant]] = {

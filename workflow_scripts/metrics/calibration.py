@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workflow_scripts.metrics.classification import Metric
-from workflow_scripts.metrics.statistics import Counts, Floats, Statistic
+from workflow_scripts.metrics.statistics import Counts, Floats, ManyStatistic
 
 N_BINS = 15  # of equal width (Guo et al., 2017)
 
@@ -20,7 +20,7 @@ N_BINS = 15  # of equal width (Guo et al., 2017)
 class Reliability(NamedTuple):
     """What was stated and what happened, by bin of the stated chance; NaN in an empty bin."""
 
-    count: Floats  # cases, shape (n_bins,)
+    cases: Floats  # how many, shape (n_bins,)
     stated: Floats  # mean chance, shape (n_bins,)
     happened: Floats  # share in which the finding was present, shape (n_bins,)
 
@@ -75,9 +75,11 @@ def expected_calibration_error(
     0.4
     """
     truth, stated = _checked(present, chance)
-    everyone = np.ones(len(truth), dtype=np.int64)
-    value = weighted_ece(truth == 1, stated, np.arange(len(truth)), n_bins)(everyone)
-    return Metric(value, len(truth))
+    if len(truth) == 0:
+        return Metric(math.nan, 0)
+    everyone = np.ones((1, len(truth)), dtype=np.int64)
+    error = ece_of_draws(truth == 1, stated, np.arange(len(truth)), n_bins)
+    return Metric(float(error(everyone)[0]), len(truth))
 
 
 def brier_score(present: ArrayLike, chance: ArrayLike) -> Metric:
@@ -92,9 +94,9 @@ def brier_score(present: ArrayLike, chance: ArrayLike) -> Metric:
     return Metric(float(np.mean((stated - truth) ** 2)), len(truth))
 
 
-def weighted_ece(
+def ece_of_draws(
     present: NDArray[np.bool_], chance: Floats, place: Counts, n_bins: int = N_BINS
-) -> Statistic:
+) -> ManyStatistic:
     """Return a function from the patients' weights to the ECE of the weighted cases.
 
     Args:
@@ -103,31 +105,33 @@ def weighted_ece(
         place: patient number of each case, shape (N,).
         n_bins: of equal width.
     """
+    # Stated minus happened, summed by patient and bin; patients beyond the last have no case.
     n_patients = int(place.max(initial=-1)) + 1
-    # Stated minus happened, summed by patient and bin: N_BINS numbers a patient.
     cell = place * n_bins + bin_of(chance, n_bins)
     gaps = np.bincount(cell, weights=chance - present, minlength=n_patients * n_bins)
     gaps = gaps.reshape(n_patients, n_bins)
     cases = np.bincount(place, minlength=n_patients)
 
-    def error(drawn: Counts) -> float:
-        total = int(drawn @ cases)
-        return float(np.abs(drawn @ gaps).sum() / total) if total else math.nan
+    def errors(drawn: Counts) -> Floats:
+        own = drawn[:, :n_patients]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(np.abs(own @ gaps).sum(axis=1) / (own @ cases))
 
-    return error
+    return errors
 
 
-def weighted_brier(present: NDArray[np.bool_], chance: Floats, place: Counts) -> Statistic:
-    """Return a function from the patients' weights to the Brier score; as `weighted_ece`."""
+def brier_of_draws(present: NDArray[np.bool_], chance: Floats, place: Counts) -> ManyStatistic:
+    """Return a function from the patients' weights to the Brier score; as `ece_of_draws`."""
     n_patients = int(place.max(initial=-1)) + 1
     squares = np.bincount(place, weights=(chance - present) ** 2, minlength=n_patients)
     cases = np.bincount(place, minlength=n_patients)
 
-    def score(drawn: Counts) -> float:
-        total = int(drawn @ cases)
-        return float(drawn @ squares / total) if total else math.nan
+    def scores(drawn: Counts) -> Floats:
+        own = drawn[:, :n_patients]
+        with np.errstate(invalid="ignore"):
+            return np.asarray(own @ squares / (own @ cases))
 
-    return score
+    return scores
 
 
 def _checked(present: ArrayLike, chance: ArrayLike) -> tuple[Floats, Floats]:

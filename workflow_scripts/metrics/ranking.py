@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workflow_scripts.metrics.classification import Metric, binary_roc_auc
-from workflow_scripts.metrics.statistics import Counts, Floats, Statistic
+from workflow_scripts.metrics.statistics import Counts, Floats, ManyStatistic
 
 
 def average_precision(positive: ArrayLike, score: ArrayLike) -> Metric:
@@ -32,13 +32,13 @@ def average_precision(positive: ArrayLike, score: ArrayLike) -> Metric:
     scores = np.asarray(score, dtype=np.float64)
     if np.isnan(scores).any():
         raise ValueError("a score is NaN, so its rank is undefined")
-    area = weighted_average_precision(truth, scores, np.arange(len(truth)))
-    return Metric(area(np.ones(len(truth), dtype=np.int64)), len(truth))
+    area = average_precision_of_draws(truth, scores, np.arange(len(truth)))
+    return Metric(float(area(np.ones((1, len(truth)), dtype=np.int64))[0]), len(truth))
 
 
-def weighted_average_precision(
+def average_precision_of_draws(
     positive: NDArray[np.bool_], score: Floats, place: Counts
-) -> Statistic:
+) -> ManyStatistic:
     """Return a function from the patients' weights to the average precision of weighted cases.
 
     Args:
@@ -51,19 +51,44 @@ def weighted_average_precision(
     # last case of each run of equal scores
     ends = np.flatnonzero(np.r_[ranked[1:] != ranked[:-1], True]) if len(ranked) else order
 
-    def area(drawn: Counts) -> float:
-        weights = drawn[place]
-        found = np.cumsum(weights * positive)[ends]
-        n_positive = int(found[-1]) if len(found) else 0
-        if n_positive == 0:
-            return math.nan
-        named = np.cumsum(weights)[ends]
-        precision = found / np.maximum(named, 1)  # leading thresholds may have drawn nobody
-        envelope = np.maximum.accumulate(precision[::-1])[::-1]
-        gained = np.diff(found, prepend=0)
-        return float(gained @ envelope / n_positive)
+    def areas(drawn: Counts) -> Floats:
+        if not len(ends):
+            return np.full(len(drawn), math.nan)
+        weights = drawn[:, place]  # (R, N)
+        found = np.cumsum(weights * positive, axis=1)[:, ends]
+        named = np.cumsum(weights, axis=1)[:, ends]
+        precision = found / np.maximum(named, 1)  # the first thresholds may have drawn nobody
+        envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        gained = np.diff(found, axis=1, prepend=0)
+        with np.errstate(invalid="ignore"):
+            return np.asarray((gained * envelope).sum(axis=1) / found[:, -1])
 
-    return area
+    return areas
+
+
+def roc_auc_of_draws(positive: NDArray[np.bool_], score: Floats, place: Counts) -> ManyStatistic:
+    """Return a function from the patients' weights to the ROC AUC, ties counting half.
+
+    Arguments as `average_precision_of_draws`; NaN where a resample lacks a class.
+    """
+    order = np.argsort(score, kind="stable")
+    ranked, positive, place = score[order], positive[order], place[order]
+    # first case of each run of equal scores
+    starts = np.flatnonzero(np.r_[True, ranked[1:] != ranked[:-1]]) if len(ranked) else order
+
+    def areas(drawn: Counts) -> Floats:
+        if not len(starts):
+            return np.full(len(drawn), math.nan)
+        weights = drawn[:, place]  # (R, N)
+        positives = np.add.reduceat(weights * positive, starts, axis=1)
+        negatives = np.add.reduceat(weights * ~positive, starts, axis=1)
+        below = np.cumsum(negatives, axis=1)
+        # twice the wins plus the ties, in integers, so that no rounding enters
+        won = 2 * (positives * below).sum(axis=1) - (positives * negatives).sum(axis=1)
+        with np.errstate(invalid="ignore"):
+            return np.asarray(won / (2 * positives.sum(axis=1) * below[:, -1]))
+
+    return areas
 
 
 def one_vs_one_roc_auc(truth: ArrayLike, scores: ArrayLike) -> Metric:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 NORMAL_95 = 1.96  # two-sided 95 % quantile of the normal distribution, as the papers round it
 CONFIDENCE = 0.95
+BLOCK_CASES = 2_000_000  # resamples x cases worked out at a time: 16 MB a column (ours)
 N_RESAMPLES = 2000  # ours: the percentile of a bound then wavers by about 0.5 %
 
 
@@ -43,6 +45,8 @@ class Interval(NamedTuple):
 
 
 Statistic = Callable[[Counts], float]
+# from how often each patient was drawn in each of R resamples, shape (R, P), to R values
+ManyStatistic = Callable[[Counts], Floats]
 
 
 def mean_interval(values: ArrayLike) -> MeanInterval:
@@ -227,3 +231,25 @@ def resamples(n_patients: int, rng: np.random.Generator, n_resamples: int) -> It
     """Yield for each resample how often each patient was drawn, shape (n_patients,)."""
     for _ in range(n_resamples):
         yield np.bincount(rng.integers(n_patients, size=n_patients), minlength=n_patients)
+
+
+def resampled(
+    statistics: Sequence[ManyStatistic], n_patients: int, rng: np.random.Generator,
+    n_resamples: int, n_cases: int,
+) -> Floats:  # fmt: skip
+    """Return the values of several statistics on the same resamples, shape (n_resamples, M).
+
+    Args:
+        statistics: M of them.
+        n_patients: that are drawn from.
+        rng: the source of the resamples.
+        n_resamples: how many.
+        n_cases: behind a statistic; so many resamples are worked out at a time as fit in memory.
+    """
+    size = max(1, BLOCK_CASES // max(n_cases, n_patients))
+    draws = resamples(n_patients, rng, n_resamples)
+    blocks = []
+    while block := list(islice(draws, size)):
+        drawn = np.stack(block)
+        blocks.append(np.stack([statistic(drawn) for statistic in statistics], axis=1))
+    return np.concatenate(blocks) if blocks else np.empty((0, len(statistics)))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.files import write_text
 from workflow_scripts.ssl_transfer import protocols
 
@@ -23,6 +24,7 @@ compares; `corrected` is what a user should believe. The rows in bold differ.
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),
     ("SSL transfer: linear", protocols.LINEAR),
+    ("CROCODILE", CROCODILE),
 )
 
 
