@@ -182,7 +182,7 @@ class Cases:
 
     def image(self, case: int) -> NDArray[np.uint8]:
         """Return the pixels of one case, shape (1, side, side), uint8."""
-        stored = self._stores[self.domains[case]][self._rows[case]]
+        stored: NDArray[np.uint8] = self._stores[self.domains[case]][self._rows[case]]
         return stored.transpose(2, 0, 1).copy()  # the store is mapped read-only
 
     def __getitem__(self, draw: Draw | int) -> tuple[torch.Tensor, torch.Tensor, int]:

@@ -59,6 +59,7 @@ class Geometry:
 GEOMETRIES: Final[dict[str, Geometry]] = {
     "squash224": Geometry("squash", 257, "bilinear", 224),  # spec P1; 257 = int(1.15 * 224)
     "short224": Geometry("shorter", 224, "bicubic", 224),  # spec P2
+    "short256": Geometry("shorter", 256, "bilinear", 224),  # spec P3
     # CROCODILE spec 2.5 at the published size, and at a laptop's.
     "stretch320": Geometry("squash", 320, "bilinear", 320, stretch=True, gray=True),
     "stretch64": Geometry("squash", 64, "bilinear", 64, stretch=True, gray=True),
