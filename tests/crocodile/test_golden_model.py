@@ -97,7 +97,7 @@ def test_one_pass_gives_what_two_passes_give_when_nothing_is_dropped() -> None:
         torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("form", ["unfold", "shifts"])
+@pytest.mark.parametrize("form", ["unfold", "matrix"])
 def test_mixing_module_in_both_forms(form: str) -> None:
     inputs, expected = case("mixing_module")
     mixing = Mixing(8, form).double()
@@ -108,7 +108,7 @@ def test_mixing_module_in_both_forms(form: str) -> None:
 
 def test_both_window_forms_have_the_same_gradient() -> None:
     torch.manual_seed(0)
-    unfolded, shifted = Mixing(8, "unfold").double(), Mixing(8, "shifts").double()
+    unfolded, shifted = Mixing(8, "unfold").double(), Mixing(8, "matrix").double()
     shifted.load_state_dict(unfolded.state_dict())
     x = torch.randn(2, 8, 5, 4, dtype=torch.float64, requires_grad=True)
     a, b = (torch.autograd.grad(part(x).square().sum(), x)[0] for part in (unfolded, shifted))

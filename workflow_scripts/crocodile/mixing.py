@@ -22,33 +22,42 @@ KERNEL = 3  # side of the shift convolution; nine one-hot kernels at the start
 
 
 def window_attention(q: Tensor, k: Tensor, v: Tensor, form: str) -> Tensor:
-    """Let each place attend to its 7 x 7 window.
+    """Let each place attend to its 7 x 7 window, reflected at the border.
 
     a_j(u) = softmax over j of <q(u), k(u + j)>, out(u) = sum_j a_j(u) v(u + j), j in 49 offsets.
 
     Args:
         q: queries, already scaled, shape (B, d, h, w).
-        k: keys, reflected at the border by `MARGIN`, shape (B, d, h + 6, w + 6).
-        v: values, likewise.
-        form: `unfold` copies the 49 shifted maps of k and v (released); `shifts` looks at them
-            one by one, in 1/49 of the memory.
+        k: keys, same shape.
+        v: values, same shape.
+        form: `unfold` copies the 49 shifted maps of k and v (released); `matrix` takes the scores
+            of a window from the product of all places, N^2 numbers instead of 49 N d.
 
     Returns:
         shape (B, d, h, w); equal up to rounding in both forms.
     """
     batch, d, h, w = q.shape
     if form == "unfold":
-        k_all = unfold(k, WINDOW).view(batch, d, WINDOW**2, h, w)
-        v_all = unfold(v, WINDOW).view(batch, d, WINDOW**2, h, w)
+        margins = (MARGIN,) * 4
+        k_all, v_all = (
+            unfold(pad(part, margins, mode="reflect"), WINDOW).view(batch, d, WINDOW**2, h, w)
+            for part in (k, v)
+        )
         weights = (q[:, :, None] * k_all).sum(dim=1, keepdim=True).softmax(dim=2)
         return (weights * v_all).sum(dim=2)
-    offsets = [(row, column) for row in range(WINDOW) for column in range(WINDOW)]
-    scores = [(q * k[:, :, y : y + h, x : x + w]).sum(dim=1, keepdim=True) for y, x in offsets]
-    weights = torch.cat(scores, dim=1).softmax(dim=1)  # (B, 49, h, w)
-    out = torch.zeros_like(q)
-    for number, (y, x) in enumerate(offsets):
-        out = out + weights[:, number : number + 1] * v[:, :, y : y + h, x : x + w]
-    return out
+    places = window_places(h, w).to(q.device).expand(batch, -1, -1)  # (B, N, 49)
+    products = q.flatten(2).transpose(1, 2) @ k.flatten(2)  # (B, N, N)
+    weights = products.gather(2, places).softmax(dim=2)  # (B, N, 49)
+    # A place may stand in a window several times, by reflection: its weights add up.
+    attention = torch.zeros_like(products, dtype=weights.dtype).scatter_add(2, places, weights)
+    return (attention.to(v.dtype) @ v.flatten(2).transpose(1, 2)).transpose(1, 2).reshape(q.shape)
+
+
+def window_places(h: int, w: int) -> Tensor:
+    """Return which place stands at each offset of each place's window, shape (N, 49)."""
+    numbers = torch.arange(h * w, dtype=torch.float32).view(1, 1, h, w)  # exact below 2^24
+    shifted = unfold(pad(numbers, (MARGIN,) * 4, mode="reflect"), WINDOW)  # (1, 49, N)
+    return shifted[0].T.long()
 
 
 class Mixing(nn.Module):
@@ -91,8 +100,6 @@ class Mixing(nn.Module):
         # e_j(u) = <q(u), k(u+j) + p(u) - p(u+j)> / sqrt(d); the term with p(u) is the same for all
         # j, so the softmax drops it.
         k = k - self.pos_conv(grid_places(h, w).to(k))  # (B heads, d, h, w)
-        margins = (MARGIN,) * 4
-        k, v = pad(k, margins, mode="reflect"), pad(v, margins, mode="reflect")
         out = window_attention(q / math.sqrt(d), k, v, self.form)
         return out.reshape(batch, channels, h, w)
 

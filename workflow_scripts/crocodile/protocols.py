@@ -38,9 +38,10 @@ class CrocodileOptions:
         "of the other layers as well, which never get a gradient",
         "released code",
     )
-    window_form: Literal["unfold", "shifts"] = option(
-        "49 copies of keys and values, or the same sums window by window; equal up to rounding",
-        "ours; memory",
+    window_form: Literal["unfold", "matrix"] = option(
+        "49 copies of keys and values, or the scores of the windows out of one matrix product; "
+        "equal up to rounding",
+        "ours; memory and speed",
     )
     scorer: Literal["flat", "pair"] = option(
         "the released scorer is one linear map of all pairs at once that is never trained, a fixed "
@@ -93,7 +94,7 @@ PROTOCOLS: dict[Protocol, CrocodileOptions] = {
         complement_before_dropout=False,
         spurious_residual="input",
         spurious_layers="last",
-        window_form="shifts",
+        window_form="matrix",
         scorer="pair",
         scorer_target="exact",
         disease_groups="per_class",
