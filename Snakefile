@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
 include: "rules/crocodile.smk"
 include: "rules/training.smk"
@@ -25,6 +26,7 @@ rule all:
     input:
         rules.crocodile.input,
         rules.ssl_transfer.input,
+        rules.ssl_transfer_analysis.input,
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from typing import NamedTuple
 
 from workflow_scripts.command_line import run
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import set_threads
 
 FIRST_PORT, PORTS = 20000, 20000  # ours: a port from the job's number, outside the usual services
 
@@ -186,9 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     command = command_of(options)
     # Snakemake's SLURM plugin sets OMP_NUM_THREADS to the job's cores; the processes share them.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, options.threads // options.processes))
+    set_threads(max(1, options.threads // options.processes))
     sys.stderr.write(" ".join(command) + "\n")
     sys.stderr.flush()
+    if command[:3] == [sys.executable, "-m", options.words[0]]:  # one process: this one
+        sys.argv = command[2:]
+        runpy.run_module(options.words[0], run_name="__main__", alter_sys=True)
+        return
     os.execvp(command[0], command)  # noqa: S606 - signals then reach the training itself
 
 

@@ -96,6 +96,7 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
     "auc": Metric("AUC"),
+    "attentive_diffusion": Metric("attentive diffusion", NEITHER),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),

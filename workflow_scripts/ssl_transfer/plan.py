@@ -14,6 +14,7 @@ from workflow_scripts.ssl_transfer.protocols import (
     LinearOptions,
     Protocol,
 )
+from workflow_scripts.ssl_transfer.training_plan import TrainingStages
 from workflow_scripts.system_plan import Config, Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
@@ -21,7 +22,7 @@ FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/see
 LINEAR_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
 
 
-class SslTransferPlan(SystemPlan):
+class SslTransferPlan(TrainingStages, SystemPlan):
     """The runs of the SSL transfer paper."""
 
     system = "ssl_transfer"
@@ -38,6 +39,7 @@ class SslTransferPlan(SystemPlan):
             for index, column in enumerate(self.section[step]["columns"]):
                 keys = (step, "columns", str(index), "dataset")
                 yield Named(keys, column["dataset"], "datasets")
+        yield from self.stage_names()
         yield from self.analysis.names()
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
@@ -45,8 +47,14 @@ class SslTransferPlan(SystemPlan):
         return {
             "ssl_transfer_few_shot": self.few_shot_runs,
             "ssl_transfer_linear": self.linear_runs,
+            "ssl_transfer_finetune": self.finetune_runs,
+            "ssl_transfer_saliency": self.saliency_runs,
             **self.analysis.tables(),
         }
+
+    def other_tables(self) -> list[str]:
+        """Return the tables made from other tables."""
+        return self.analysis.other_tables()
 
     def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
         """Return the features of a few-shot run; the released code squashes some data sets."""
