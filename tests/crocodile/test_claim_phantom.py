@@ -52,9 +52,7 @@ def test_a_finding_that_no_phantom_shows_cannot_bring_the_mark() -> None:
         render_chest(streams, ChestCase("a.png"), Knobs(confounder_finding="Scoliosis"), SIZE)
 
 
-def test_the_overlays_reverse_the_mark_in_the_fourth_hospital_and_switch_it_off_in_the_control() -> (
-    None
-):
+def test_the_overlays_reverse_the_mark_abroad_and_switch_it_off_in_the_control() -> None:
     def strengths(name: str) -> dict[str, Any]:
         content = yaml.safe_load((CLAIMS / name).read_text())["phantoms"]["datasets"]
         return {folder: one["confounder_strength"] for folder, one in content.items()}
