@@ -18,6 +18,7 @@ include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
 include: "rules/debiased_noise.smk"
 include: "rules/layer_ensembles.smk"
+include: "rules/crocodile.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -25,6 +26,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.crocodile.input,
         rules.ssl_transfer.input,
         rules.ssl_transfer_analysis.input,
         rules.debiased_noise.input,

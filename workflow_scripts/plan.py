@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.crocodile.plan import CrocodilePlan
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
 from workflow_scripts.layer_ensembles.plan import LayerEnsemblesPlan
@@ -21,6 +22,7 @@ from workflow_scripts.system_plan import Named, SystemPlan
 
 # every system, in the order of the report; a new one is a line here
 SYSTEMS: tuple[type[SystemPlan], ...] = (
+    CrocodilePlan,
     SslTransferPlan,
     LayerEnsemblesPlan,
     DebiasedNoisePlan,

@@ -53,7 +53,45 @@ def plain(
     return Metric(title, better, unit, 1.0, decimals, low, high)
 
 
+def finding_name(finding: str) -> str:
+    """Return a finding as the end of a metric's name.
+
+    >>> finding_name("Lung Opacity")
+    'lung_opacity'
+    """
+    return finding.lower().replace(" ", "_")
+
+
+def _with_drop(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """Return metrics of ranking, and what each loses from ID to OOD (ID minus OOD)."""
+    drops = {
+        f"{name}_drop": Metric(one.title, LOWER, low=-1.0)  # its column is `drop`
+        for name, one in metrics.items()
+    }
+    return metrics | drops
+
+
+CHEST_FINDINGS = (  # the nine of CROCODILE
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Lung Opacity",
+    "No Finding", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
+MULTI_LABEL = _with_drop(
+    {
+        "mean_auc": Metric("mean AUC without No Finding"),
+        "map": Metric("mAP"),
+        "mean_auc_female": Metric("mean AUC, women"),
+        "mean_auc_male": Metric("mean AUC, men"),
+        "mean_auc_below_40": Metric("mean AUC, below 40 years"),
+        "mean_auc_40_to_60": Metric("mean AUC, 40 to 60 years"),
+        "mean_auc_from_60": Metric("mean AUC, from 60 years"),
+        **{f"auc_{finding_name(name)}": Metric(f"AUC {name}") for name in CHEST_FINDINGS},
+        **{f"ap_{finding_name(name)}": Metric(f"AP {name}") for name in CHEST_FINDINGS},
+    }
+)
 METRICS: dict[str, Metric] = {
+    **MULTI_LABEL,
+    "ece": Metric("mean ECE", LOWER),
+    "brier": Metric("mean Brier score", LOWER, "", 1.0, 4),
     CHANCE: Metric("chance level", NEITHER),
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
@@ -148,6 +186,7 @@ def _segmentation_with_uncertainty() -> dict[str, Metric]:
 METRICS |= _segmentation_with_uncertainty()
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
 SHOWN_METRICS: dict[str, tuple[str, ...]] = {
+    "crocodile_id_ood": ("mean_auc", "map", "ece", "brier", "mean_auc_drop", "map_drop"),
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll", "p_dsc", "p_nll"),
@@ -169,6 +208,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "crocodile_id_ood": "variant, head",
 }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.debiased_noise import protocols as debiased_noise
 from workflow_scripts.files import write_text
 from workflow_scripts.ssl_transfer import invariance_protocols, protocols
@@ -28,6 +29,7 @@ SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("Debiased noise: attribute classifier", debiased_noise.ATTRIBUTE),
     ("Debiased noise: white-box edit", debiased_noise.EDIT),
     ("Debiased noise: disease classifier", debiased_noise.HEAD),
+    ("CROCODILE", CROCODILE),
 )
 
 
