@@ -26,11 +26,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.crocodile.input,
-        rules.ssl_transfer.input,
-        rules.ssl_transfer_analysis.input,
-        rules.debiased_noise.input,
-        rules.layer_ensembles.input,
+        [getattr(rules, system).input for system in config["systems"]],
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
