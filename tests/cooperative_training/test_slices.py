@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.cooperative_training.golden_network import GOLDEN
-from workflow_scripts.cooperative_training.augmentation import NO_AUGMENTATION, Policy
+from workflow_scripts.cooperative_training.augmentation import Policy
 from workflow_scripts.cooperative_training.patients import check_leaks, patients_of
 from workflow_scripts.cooperative_training.slices import (
     Sizes,
@@ -22,7 +22,6 @@ from workflow_scripts.cooperative_training.slices import (
     rows_of,
     to_crop,
     to_window,
-    validation_slice,
 )
 from workflow_scripts.datasets.volume_reader import VolumeStore
 from workflow_scripts.problems import InputError
@@ -32,7 +31,7 @@ SIZES = Sizes(window=32, crop=16)
 
 
 def write_store(folder: Path, volumes: dict[str, np.ndarray]) -> VolumeStore:
-    """Write a store of masks (D, H, W) by volume `{patient}_{frame}`; images are mask plus noise."""
+    """Write a store of masks (D, H, W) by volume `{patient}_{frame}`; image: mask plus noise."""
     rng = np.random.default_rng(0)
     rows, images, masks, offset = [], [], [], 0
     for name, mask in volumes.items():
@@ -168,17 +167,6 @@ def test_a_batch_has_each_slice_augmented_and_as_stored(store: VolumeStore) -> N
     spread = (unclamped.noisy - unclamped.clean).std().item()
     assert spread == pytest.approx(0.05, rel=0.1)
     torch.testing.assert_close(unclamped.noisy.clamp(0, 1), batch.noisy)
-
-
-def test_validation_is_the_unaugmented_batch(store: VolumeStore) -> None:
-    image, labels = store.slice(1)
-    shown, classes = validation_slice(image, labels, SIZES)
-    slices = slices_of(store, policy=NO_AUGMENTATION, empty="keep")
-    case = int(np.flatnonzero(slices.rows == 1)[0])
-    joined = join_items([slices[Draw(case, 0)]])
-    batch = make_batch(joined, SIZES, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(batch.clean[0], shown)
-    assert torch.equal(batch.labels[0], classes[0])
 
 
 def test_volumes_without_foreground_and_patients_without_slices_are_refused(tmp_path: Path) -> None:

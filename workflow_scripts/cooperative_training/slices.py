@@ -232,12 +232,3 @@ def make_batch(
     noise = torch.randn(clean.shape, generator=generator, device=clean.device, dtype=clean.dtype)
     noisy = clean + NOISE * noise
     return Batch(clean, noisy.clamp(0, 1) if clamps_noise else noisy, both)
-
-
-def validation_slice(
-    image: NDArray[np.float32], labels: NDArray[np.uint8], sizes: Sizes
-) -> tuple[Tensor, Tensor]:
-    """Return one slice as validation sees it: window, centre, min-max; each (1, C, C)."""
-    window = torch.from_numpy(to_window(image, sizes.window).copy())[None]
-    classes = torch.from_numpy(to_window(labels, sizes.window).copy())[None].long()
-    return rescale(centre_window(window, sizes.crop)), centre_window(classes, sizes.crop)
