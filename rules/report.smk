@@ -17,6 +17,8 @@ rule table:
         "<logs>/table/{table}.log",
     benchmark:
         "<benchmarks>/table/{table}.tsv"
+    wildcard_constraints:
+        table="|".join(plan.tables()),  # the others have rules of their own
     conda:
         "../envs/statistics.yaml"
     threads: 2
@@ -26,7 +28,7 @@ rule table:
     params:
         resamples=config["ssl_transfer"]["bootstrap_resamples"],
         seed=config["seed"],
-        code=code_digest("workflow_scripts.report.table"),
+        code=code_digest("workflow_scripts.report.table", *KIND_MODULES),
     shell:
         "python -m workflow_scripts.report.table --table {wildcards.table}"
         " --predictions {input.predictions} --seed {params.seed}"
@@ -66,7 +68,7 @@ rule figure:
 rule ledger:
     input:
         published=PUBLISHED,
-        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
     output:
         csv=report(
             "<results>/tables/ledger.csv",
@@ -95,8 +97,8 @@ rule ledger:
 
 rule summary:
     input:
-        tables=expand("<results>/tables/{table}.csv", table=plan.tables()),
-        figures=expand("<results>/tables/{table}.svg", table=plan.tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
+        figures=expand("<results>/tables/{table}.svg", table=plan.all_tables()),
         ledger="<results>/tables/ledger.csv",
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()

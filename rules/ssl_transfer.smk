@@ -1,4 +1,12 @@
 # Which pretrained backbone serves which medical data set?
+from workflow_scripts.ssl_transfer.plan import FEATURES, FEW_SHOT_RUN, LINEAR_RUN
+
+ssl_plan = plan.systems["ssl_transfer"]
+
+
+wildcard_constraints:
+    n_way="[0-9]+",
+    n_support="[0-9]+",
 
 
 rule features:
@@ -36,7 +44,9 @@ rule features:
 
 rule few_shot:
     input:
-        features=lambda w: plan.few_shot_features(w.protocol, w.checkpoint, w.dataset),
+        features=lambda w: ssl_plan.few_shot_features(
+            w.protocol, w.checkpoint, w.dataset
+        ),
         manifest="<results>/datasets/{dataset}/manifest.parquet",
         card="<results>/datasets/{dataset}/card.json",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
@@ -68,7 +78,7 @@ rule few_shot:
 
 rule linear:
     input:
-        features=lambda w: plan.linear_features(w.protocol, w.checkpoint, w.dataset),
+        features=lambda w: ssl_plan.linear_features(w.protocol, w.checkpoint, w.dataset),
         manifest="<results>/datasets/{dataset}/manifest.parquet",
         card="<results>/datasets/{dataset}/card.json",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
@@ -86,7 +96,7 @@ rule linear:
         mem_mb=grows(16000),
         runtime=grows(240),
     params:
-        column=lambda w: plan.linear_column(w.dataset),
+        column=lambda w: ssl_plan.linear_column(w.dataset),
         code=code_digest("workflow_scripts.ssl_transfer.linear"),
     shell:
         "python -m workflow_scripts.ssl_transfer.linear --features {input.features}"
@@ -100,7 +110,7 @@ rule ssl_transfer:
     input:
         expand(
             "<results>/tables/{table}.{suffix}",
-            table=["ssl_transfer_few_shot", "ssl_transfer_linear"],
+            table=ssl_plan.tables(),
             suffix=["csv", "md", "tex", "png"],
         ),
     localrule: True

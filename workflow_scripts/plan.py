@@ -14,17 +14,11 @@ from typing import Any
 
 from workflow_scripts.code_digest import code_digest
 from workflow_scripts.datasets.layout import layout_named
-from workflow_scripts.ssl_transfer.protocols import (
-    FEW_SHOT,
-    LINEAR,
-    FewShotOptions,
-    LinearOptions,
-    Protocol,
-)
+from workflow_scripts.ssl_transfer.plan import SslTransferPlan
+from workflow_scripts.system_plan import Named, SystemPlan
 
-FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
-FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/seed{seed}"
-LINEAR_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
+# every system, in the order of the report; a new one is a line here
+SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan,)
 
 
 def as_json(content: object) -> str:
@@ -42,6 +36,7 @@ class Plan:
     Attributes:
         config: the merged configuration; `settings.check_config` has accepted it.
         results: the folder of results, as configured.
+        systems: each system's own plan, by its name.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -52,6 +47,7 @@ class Plan:
         self.phantoms: Mapping[str, Any] = config["phantoms"].get("datasets", {})
         self.experiments: Mapping[str, list[str]] = config.get("experiments", {})
         self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
+        self.systems: dict[str, SystemPlan] = {one.system: one(config) for one in SYSTEMS}
 
     # Data sets
 
@@ -110,10 +106,8 @@ class Plan:
         )
 
     def used_datasets(self) -> list[str]:
-        """Return the data sets that the experiments name, in the configured order."""
-        system = self.config["ssl_transfer"]
-        columns = system["few_shot"]["columns"] + system["linear"]["columns"]
-        used = {column["dataset"] for column in columns}
+        """Return the data sets that the systems name, in the configured order."""
+        used = {named.name for _, named in self.names() if named.kind == "datasets"}
         return [name for name in self.datasets if name in used]
 
     def of_experiment(self, experiment: str, file: str) -> list[str]:
@@ -123,8 +117,9 @@ class Plan:
     # Checkpoints
 
     def used_checkpoints(self) -> list[str]:
-        """Return the checkpoints that the experiments name."""
-        return list(self.config["ssl_transfer"]["checkpoints"])
+        """Return the checkpoints that the systems name, in the configured order."""
+        used = {named.name for _, named in self.names() if named.kind == "checkpoints"}
+        return [name for name in self.checkpoints if name in used]
 
     def checkpoint_in(self, file: str) -> str:
         """Return the checkpoint whose published file is `file`."""
@@ -176,65 +171,19 @@ class Plan:
             f"workflow_scripts.checkpoints.formats.{self.checkpoints[checkpoint]['format']}",
         )
 
-    # SSL transfer
+    # Systems
 
-    def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
-        """Return the features of a few-shot run; the released code squashes some data sets."""
-        options = FEW_SHOT[protocol]
-        geometry = options.geometry
-        if geometry == "by_dataset":
-            layout = layout_named(self.datasets[dataset]["layout"])
-            geometry = layout.geometry_released or "short224"
-        return self._features(checkpoint, dataset, geometry, options)
-
-    def linear_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
-        """Return the features of a linear probe."""
-        options = LINEAR[protocol]
-        return self._features(checkpoint, dataset, options.geometry, options)
-
-    def _features(
-        self, checkpoint: str, dataset: str, geometry: str, options: FewShotOptions | LinearOptions
-    ) -> str:
-        name = FEATURES.format(
-            checkpoint=checkpoint,
-            dataset=dataset,
-            geometry=geometry,
-            normalisation=options.normalisation,
-        )
-        return f"{self.results}/ssl_transfer/features/{name}.npz"
-
-    def few_shot_runs(self) -> list[str]:
-        """Return the predictions behind the few-shot table."""
-        n_support = self.config["ssl_transfer"]["few_shot"]["n_support"]
-        runs = self._runs("few_shot")
-        return [self._predictions("few_shot", FEW_SHOT_RUN, n_support=n_support, **r) for r in runs]
-
-    def linear_column(self, dataset: str) -> str:
-        """Return what the table calls a data set of the linear evaluation."""
-        columns = self.config["ssl_transfer"]["linear"]["columns"]
-        return next((c.get("column", dataset) for c in columns if c["dataset"] == dataset), dataset)
-
-    def linear_runs(self) -> list[str]:
-        """Return the predictions behind the linear table."""
-        return [self._predictions("linear", LINEAR_RUN, **run) for run in self._runs("linear")]
-
-    def _runs(self, stage: str) -> Iterator[dict[str, Any]]:
-        """Yield the wildcards of a stage's runs: protocol x checkpoint x column x seed."""
-        system = self.config["ssl_transfer"]
-        for protocol in system[stage]["protocols"]:
-            for checkpoint in system["checkpoints"]:
-                for column in system[stage]["columns"]:
-                    for seed in system[stage]["seeds"]:
-                        yield dict(protocol=protocol, checkpoint=checkpoint, seed=seed, **column)
-
-    def _predictions(self, stage: str, run: str, **wildcards: object) -> str:
-        return f"{self.results}/ssl_transfer/{stage}/{run.format(**wildcards)}/predictions.parquet"
-
-    # Tables
+    def names(self) -> Iterator[tuple[str, Named]]:
+        """Yield every name that a system's section uses, with the system."""
+        for system, one in self.systems.items():
+            yield from ((system, named) for named in one.names())
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
-        """Return each table's name with the function that lists its predictions."""
-        return {
-            "ssl_transfer_few_shot": self.few_shot_runs,
-            "ssl_transfer_linear": self.linear_runs,
-        }
+        """Return each table that the rule `table` makes, with what lists its predictions."""
+        return {name: runs for one in self.systems.values() for name, runs in one.tables().items()}
+
+    def all_tables(self) -> list[str]:
+        """Return the tables of all systems, whichever rule makes them."""
+        return [
+            name for one in self.systems.values() for name in (*one.tables(), *one.other_tables())
+        ]

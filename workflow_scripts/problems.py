@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -51,3 +52,16 @@ class InputError(Exception):
 def refuse(where: str, expected: str, found: str, next_step: str) -> InputError:
     """Return an `InputError` with a single problem, ready to raise."""
     return InputError([Problem(where, expected, found, next_step)])
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """Return advice that names the valid word most like `name`, or all of them.
+
+    >>> nearest("few_shto", ["few_shot", "linear"])
+    "did you mean 'few_shot'?"
+    >>> nearest("x", ["few_shot", "linear"])
+    'choose one of few_shot, linear'
+    """
+    names = list(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(names)}"

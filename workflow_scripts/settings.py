@@ -6,7 +6,6 @@ must fit each other. Every problem is reported at once, with file, key and the n
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +13,32 @@ from typing import Any
 
 from workflow_scripts.checkpoints.options import options_of
 from workflow_scripts.datasets.layout import check_options, layout_named
-from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.plan import Plan
+from workflow_scripts.problems import InputError, Problem, nearest
 
 Config = Mapping[str, Any]
 
+MAIN_SCHEMA = "config.schema.yaml"
 DEFAULT_RESULTS = "results"  # where real results go; phantoms must not
+
+
+def read_schema(folder: Path) -> Config:
+    """Return the JSON schema of the whole configuration.
+
+    Each system's section is described by a file of its own, `{system}.schema.yaml`, and required.
+
+    Args:
+        folder: of the schemas; the main one is `config.schema.yaml`.
+    """
+    import yaml
+
+    main: dict[str, Any] = yaml.safe_load((folder / MAIN_SCHEMA).read_text(encoding="utf-8"))
+    for file in sorted(folder.glob("*.schema.yaml")):
+        if file.name != MAIN_SCHEMA:
+            system = file.name.removesuffix(".schema.yaml")
+            main["properties"][system] = yaml.safe_load(file.read_text(encoding="utf-8"))
+            main["required"].append(system)
+    return main
 
 
 def check_config(config: Config, schema: Config, files: Sequence[Path] = ()) -> None:
@@ -37,18 +57,6 @@ def check_config(config: Config, schema: Config, files: Sequence[Path] = ()) -> 
         problems = [*_entry_problems(config, files), *_name_problems(config, files)]
     if problems:
         raise InputError(problems)
-
-
-def nearest(name: str, valid: Iterable[str]) -> str:
-    """Return words that point to the valid name nearest to `name`.
-
-    >>> nearest("few_shto", ["few_shot", "linear"])
-    "did you mean 'few_shot'? valid: few_shot, linear"
-    """
-    names = sorted(valid)
-    close = difflib.get_close_matches(str(name), names, n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}valid: {', '.join(names) or 'none'}"
 
 
 def _schema_problems(config: Config, schema: Config, files: Sequence[Path]) -> Iterator[Problem]:
@@ -108,16 +116,10 @@ def _expected(validator: str, value: object) -> str:
 
 def _name_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
     """Find names that point nowhere, and phantoms among real results."""
-    system = config["ssl_transfer"]
-    for index, name in enumerate(system["checkpoints"]):
-        if name not in config["checkpoints"]:
-            keys = ["ssl_transfer", "checkpoints", str(index)]
-            yield _unknown(files, keys, name, config["checkpoints"])
-    for stage in ("few_shot", "linear"):
-        for index, column in enumerate(system[stage]["columns"]):
-            if column["dataset"] not in config["datasets"]:
-                keys = ["ssl_transfer", stage, "columns", str(index), "dataset"]
-                yield _unknown(files, keys, column["dataset"], config["datasets"])
+    for system, named in Plan(config).names():
+        if named.name not in config.get(named.kind, {}):
+            keys = [system, *named.keys]
+            yield _unknown(files, keys, named.name, config.get(named.kind, {}))
     for name, entry in config["datasets"].items():
         source = entry.get("made_from")
         if source is not None and source not in config["datasets"]:

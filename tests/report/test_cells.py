@@ -11,7 +11,10 @@ from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 from workflow_scripts.metrics import statistics
 from workflow_scripts.problems import InputError
 from workflow_scripts.randomness import named_rng
-from workflow_scripts.report.cells import Resampling, cell_values, chance_level, episode_accuracies
+from workflow_scripts.report.cells import Resampling
+from workflow_scripts.report.kinds import kind_named
+from workflow_scripts.report.kinds.classification import chance_level
+from workflow_scripts.report.kinds.episodes import episode_accuracies
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.predictions import Cases, Header, read_cases, read_headers
 
@@ -19,6 +22,10 @@ from .conftest import WritePredictions
 
 NO_BOOTSTRAP = Resampling(seed=0, resamples=0)
 FEW = Resampling(seed=0, resamples=200)
+
+
+def cell_values(cell: tuple[Header, ...], resampling: Resampling) -> tuple[Value, ...]:
+    return kind_named(cell[0].kind).table_values([cell], resampling, jobs=1)
 
 
 def by_metric(values: tuple[Value, ...]) -> dict[str, Value]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from workflow_scripts.problems import InputError
 from workflow_scripts.report.long_form import COLUMNS, Value, as_text, read_values, write_values
+from workflow_scripts.report.metric_catalogue import METRICS
 
 from .conftest import value_of
 
@@ -16,7 +17,8 @@ fractions = st.floats(0, 1).map(lambda x: round(x, 6))
 maybe = st.one_of(st.just(math.nan), fractions)
 names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=12)
 values = st.builds(
-    Value, system=names, table=names, row=names, column=names, metric=names, value=maybe,
+    Value, system=names, table=names, row=names, column=names,
+    metric=st.sampled_from(sorted(METRICS)), value=maybe,
     ci_low=maybe, ci_high=maybe, n=st.integers(0, 10**6), seeds=st.integers(1, 9), data=names,
     protocol=st.sampled_from(["released", "corrected"]), interval=names, seed_std=maybe,
 )  # fmt: skip

@@ -3,11 +3,13 @@
 import math
 import re
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_scripts.report.long_form import Value
-from workflow_scripts.report.rendering import DASH, blocks, entry, latex, markdown
+from workflow_scripts.report.metric_catalogue import LOWER, METRICS, SHOWN_METRICS, plain
+from workflow_scripts.report.rendering import DASH, Column, blocks, entry, heading, latex, markdown
 
 from .conftest import value_of
 
@@ -144,7 +146,7 @@ def test_real_data_never_say_phantom() -> None:
 def test_only_the_first_metric_of_a_cell_is_shown() -> None:
     values = [value_of(0.6, metric=m) for m in ("auc", "accuracy", "chance")]
     (block,) = blocks(values)
-    assert block.metrics == ("auc",)
+    assert block.columns == (Column("chestx 5-way", "auc"),)
     assert block.chance == ("60.00",)
     assert len(block.values) == 1
 
@@ -156,3 +158,23 @@ def test_chance_levels_that_differ_are_shown_as_a_range() -> None:
         for metric in ("accuracy", "chance")
     ]
     assert blocks(values)[0].chance == ("40.00 to 50.00",)
+
+
+def test_each_metric_is_printed_in_its_own_unit_and_its_better_direction_is_bold(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    distance = plain("distance", LOWER, "mm", decimals=1)
+    monkeypatch.setitem(METRICS, "distance_mm", distance)
+    monkeypatch.setitem(SHOWN_METRICS, "t", ("accuracy", "distance_mm"))
+    values = [
+        value_of(number, row=row, column="c", metric=metric, table="t", ci_low=NAN, ci_high=NAN)
+        for row, metric, number in (
+            ("a", "accuracy", 0.9), ("a", "auc", 0.5), ("a", "distance_mm", 12.34),
+            ("b", "accuracy", 0.8), ("b", "auc", 0.6), ("b", "distance_mm", 2.34),
+        )
+    ]  # fmt: skip
+    (block,) = blocks(values)
+    assert [heading(column) for column in block.columns] == ["c, accuracy (%)", "c, distance (mm)"]
+    page = markdown("t", [block])
+    assert "| a | **90.00** | 12.3 |" in page
+    assert "| b | 80.00 | **2.3** |" in page

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from workflow_scripts.problems import InputError
-from workflow_scripts.report import table
+from workflow_scripts.report import cells as cells_module
 from workflow_scripts.report.cells import Resampling
 from workflow_scripts.report.long_form import read_values
 from workflow_scripts.report.predictions import read_headers
@@ -43,7 +43,7 @@ def test_processes_change_nothing(
     files = [write_predictions(row=row) for row in ("a", "b")]
     cells = group_cells(LINEAR, read_headers(files))
     alone = make_values(cells, Resampling(0, 20), jobs=1)
-    monkeypatch.setattr(table, "POOL_BYTES", 0)
+    monkeypatch.setattr(cells_module, "POOL_BYTES", 0)
     assert repr(make_values(cells, Resampling(0, 20), jobs=2)) == repr(alone)
 
 
@@ -102,8 +102,8 @@ def test_files_that_disagree_are_refused(
         ({"drop": ("column",)}, "key 'column': expected a text, found None"),
         ({"row": ""}, "key 'row': expected a text, found ''"),
         ({"seed": "0"}, "key 'seed': expected an integer, found '0'"),
-        ({"kind": "regression"}, "key 'kind': expected episodes or classification"),
-        ({"metric": "f1"}, "key 'metric': expected accuracy or"),
+        ({"kind": "regression"}, "key 'kind': expected classification or episodes"),
+        ({"metric": "f1"}, "key 'metric': expected chance or accuracy or"),
         ({"protocol": "mine"}, "key 'protocol': expected paper or released or corrected"),
     ],
 )

@@ -93,7 +93,7 @@ def make_files(tmp_path: Path) -> Callable[..., EvaluationFiles]:
             features=features,
             image_id=ids,
             card=card,
-            certificate={**names, **weights, "phantom": False},
+            certificate={**names, **weights, "pretrained": True, "phantom": False},
             leak_free={
                 "split": {"leak_free": True, **keep},
                 "split_released": {"leak_free": False, **keep, "patients_in_two_splits": 9},

@@ -10,13 +10,12 @@ import pytest
 import yaml
 
 from workflow_scripts.problems import InputError
-from workflow_scripts.settings import check_config
+from workflow_scripts.settings import check_config, read_schema
 
 
 @pytest.fixture(scope="module")
 def schema(root: Path) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((root / "rules/schemas/config.schema.yaml").read_text())
-    return loaded
+    return dict(read_schema(root / "rules/schemas"))
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ pool of the last feature map (spec section 2.1). A name may carry variants, such
 
 from __future__ import annotations
 
-import difflib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from workflow_scripts.checkpoints.options import split_name
 from workflow_scripts.checkpoints.source_file import read_safetensors
 from workflow_scripts.checkpoints.variants import require_variants, with_variants
 from workflow_scripts.networks.resnet import DEPTHS, resnet
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import nearest, refuse
 
 LIBRARIES = ("timm", "torchvision")
 # Their published weights expect the input rescaled inside the network; the auxiliary
@@ -55,12 +54,11 @@ def require_architecture(library: str, architecture: str) -> None:
         names = models.list_models(module=models)
         if architecture in names:
             return
-    nearest = difflib.get_close_matches(architecture, names, n=1, cutoff=0.0)[0]
     raise refuse(
         "checkpoint option 'architecture'",
         f"a classification network of {library}",
         repr(architecture),
-        f"did you mean {nearest!r}?",
+        nearest(architecture, names),
     )
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # spec section 2.6
 IMAGENET_STD = (0.229, 0.224, 0.225)  # spec section 2.6
@@ -94,9 +93,8 @@ def key_problems(entry: Mapping[str, Any]) -> list[Problem]:
     problems = []
     for key in entry:
         if key not in known:
-            nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
             where = f"{ENTRY} key {key!r}"
-            problems.append(Problem(where, "a known key", repr(key), f"did you mean {nearest!r}?"))
+            problems.append(Problem(where, "a known key", repr(key), nearest(key, known)))
     required = ["format", "architecture", "normalisation"]
     if entry.get("weights") == "seeded":
         required.append("seed")

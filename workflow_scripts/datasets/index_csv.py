@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from workflow_scripts.datasets.layout import nearest, row_problem
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.datasets.layout import row_problem
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -52,13 +52,12 @@ import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from workflow_scripts.datasets.biased_split import biased_split_problems
 from workflow_scripts.files import write_json
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -257,16 +256,6 @@ def layout_named(name: str) -> Layout:
             return layout
     names = layout_names()
     raise refuse("option layout", f"one of {', '.join(names)}", repr(name), nearest(name, names))
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """Return advice that names the valid word most like `word`.
-
-    >>> nearest("chestxx", ["bach", "chestx"])
-    "did you mean 'chestx'?"
-    """
-    close = get_close_matches(word, words, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"choose one of {', '.join(words)}"
 
 
 def is_phantom(root: Path) -> bool:

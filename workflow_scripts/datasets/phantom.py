@@ -42,13 +42,12 @@ from workflow_scripts.datasets.layout import (
     check_options,
     layout_named,
     mark_phantom,
-    nearest,
     write_images,
 )
 from workflow_scripts.datasets.phantom_kinds import DRAWN_HERE, KINDS, draw_kind
 from workflow_scripts.files import read_json, write_json, write_text
 from workflow_scripts.phantoms.knobs import Knobs
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 from workflow_scripts.progress import progress
 from workflow_scripts.randomness import named_rng
 

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from workflow_scripts.datasets.acdc_lists import released_list
-from workflow_scripts.datasets.layout import Options, RenderVolume, nearest
+from workflow_scripts.datasets.layout import Options, RenderVolume
 from workflow_scripts.datasets.segmentation import FRAMES, Volume
 from workflow_scripts.phantoms.knobs import Knobs
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 from workflow_scripts.randomness import named_rng
 
 if TYPE_CHECKING:

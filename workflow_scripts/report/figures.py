@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_atomic
 from workflow_scripts.problems import refuse
-from workflow_scripts.report.long_form import CHANCE, Value, read_values
-from workflow_scripts.report.rendering import METRIC_NAMES, Block, blocks
+from workflow_scripts.report.long_form import Value, read_values
+from workflow_scripts.report.metric_catalogue import CHANCE, metric_named
+from workflow_scripts.report.rendering import Block, Column, blocks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,7 +48,7 @@ RC: dict[Any, Any] = {
 
 
 def dots(values: Sequence[Value]) -> Figure:
-    """Return a dot plot of one table, in percent.
+    """Return a dot plot of one table, in the metrics' units.
 
     Protocols share the panels, each with its colour and marker. A value that is undefined or was
     not run has no dot.
@@ -65,15 +66,18 @@ def dots(values: Sequence[Value]) -> Figure:
     axes = figure.subplots(n_down, n_across, sharey=True, squeeze=False)
     for axis, column in zip(axes.flat[: len(columns)], columns, strict=True):
         _panel(axis, column, rows, parts)
-        _chance_lines(axis, column, values)
+        if column.name not in {c.name for c in columns[: columns.index(column)]}:
+            _chance_lines(axis, column.name, values)  # it belongs to the first metric of a cell
     for axis in axes.flat[len(columns) :]:
         axis.set_visible(False)
     _decorate(figure, values[0].table, parts)
     return figure
 
 
-def _panel(axis: Axes, column: str, rows: Sequence[str], parts: Sequence[Block]) -> None:
+def _panel(axis: Axes, column: Column, rows: Sequence[str], parts: Sequence[Block]) -> None:
     """Draw the dots and intervals of one column; the first row stands on top."""
+    metric = metric_named(column.metric)
+    scale = metric.scale
     for i, part in enumerate(parts):
         colour, marker = STYLES[part.protocol]
         offset = 0.36 * (i - (len(parts) - 1) / 2)
@@ -83,10 +87,10 @@ def _panel(axis: Axes, column: str, rows: Sequence[str], parts: Sequence[Block])
                 continue
             y = place + offset
             if not math.isnan(value.ci_low):
-                ends = (100 * value.ci_low, 100 * value.ci_high)
+                ends = (scale * value.ci_low, scale * value.ci_high)
                 axis.plot(ends, (y, y), color=colour, linewidth=1.2, alpha=0.7, zorder=2)
             axis.plot(
-                100 * value.value, y, marker, color=colour, markersize=3.4, zorder=3,
+                scale * value.value, y, marker, color=colour, markersize=3.4, zorder=3,
                 markeredgewidth=0,
             )  # fmt: skip
     for place in range(len(rows)):
@@ -95,9 +99,8 @@ def _panel(axis: Axes, column: str, rows: Sequence[str], parts: Sequence[Block])
     axis.set_yticks(range(len(rows)), rows)
     axis.tick_params(axis="y", length=0)
     axis.margins(x=0.08)
-    metric = next(dict(zip(p.columns, p.metrics, strict=True)).get(column, "") for p in parts)
-    axis.set_title(column, fontsize=8, loc="left", fontweight="bold")
-    axis.set_xlabel(f"{METRIC_NAMES.get(metric, metric)}, %")
+    axis.set_title(column.name, fontsize=8, loc="left", fontweight="bold")
+    axis.set_xlabel(metric.heading)
 
 
 def _chance_lines(axis: Axes, column: str, values: Sequence[Value]) -> None:

@@ -22,13 +22,13 @@ from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.report.long_form import (
-    CHANCE,
-    RELEASED,
+    PRINTED,
     Value,
     as_text,
     csv_text,
     read_values,
 )
+from workflow_scripts.report.metric_catalogue import CHANCE
 from workflow_scripts.report.published import SCALES, Published, read_published
 from workflow_scripts.report.rendering import MARKDOWN_SPECIAL, PHANTOM_WARNING, escape
 
@@ -78,6 +78,8 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
         ours: our value of the same metric in the same cell; None if there is none.
         no_access: data sets and checkpoints that cannot be had.
     """
+    if math.isnan(published.value):
+        return NO_ACCESS, "the printed value could not be read"
     if ours is None:
         missing = sorted(no_access & {published.row, published.column.split(" ")[0]})
         if missing:
@@ -85,8 +87,11 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
         return NOT_RUN, "no value of ours"
     if ours.is_phantom:
         return NOT_COMPARABLE, "phantom: made from synthetic patients"
-    if ours.protocol != RELEASED:
-        return NOT_COMPARABLE, f"protocol: ours {ours.protocol}, printed {RELEASED}"
+    if ours.is_untrained:
+        return NOT_COMPARABLE, "untrained: seeded weights in place of the checkpoint's"
+    if ours.protocol not in PRINTED:
+        printed = " or ".join(PRINTED)
+        return NOT_COMPARABLE, f"protocol: ours {ours.protocol}, printed {printed}"
     if math.isnan(ours.value):
         return NOT_COMPARABLE, "undefined: the metric has no value on our cases"
     half_width = SCALES[published.unit] * ours.half_width
@@ -196,7 +201,7 @@ def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
         cell, ours = entry.published, entry.ours
         spread = "" if math.isnan(cell.spread) else f" ± {cell.spread:.2f}"
         texts = [
-            cell.row, cell.column, cell.metric, f"{cell.value:.2f}{spread}",
+            cell.row, cell.column, cell.metric, f"{as_text(cell.value, 2)}{spread}",
             as_text(entry.scale * ours.value, 2) if ours else "", ours.protocol if ours else "",
             as_text(entry.difference, 2), f"{cell.tolerance:.2f}",
             entry.verdict, entry.reason, cell.note,

@@ -10,13 +10,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from workflow_scripts.files import write_text
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.predictions import PHANTOM, UNTRAINED
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
+from workflow_scripts.report.metric_catalogue import METRICS, metric_named
 
-PHANTOM = "phantom"  # the word in column `data` of everything made from synthetic patients
-CHANCE = "chance"  # the metric that holds the chance level of a cell (docs/reference/tables.md)
 PROTOCOLS = ("paper", "released", "corrected")
-RELEASED = "released"  # the protocol that the printed numbers came from
+RELEASED = "released"  # as the released code did
+PRINTED = ("released", "paper")  # the protocols that printed numbers came from
 DECIMALS = 6  # of stored fractions; one of 100,000 cases moves the fifth
+DIGITS = 7  # of stored numbers that are no fractions
 NEXT_STEP = "make the table again with workflow_scripts.report.table"
 
 
@@ -25,15 +27,15 @@ class Value:
     """One number of a table, with all that is needed to judge it.
 
     Attributes:
-        system, table, row, column, metric: what the number is; rows are checkpoints.
-        value: fraction in [0, 1]; NaN where the metric is undefined.
-        ci_low, ci_high: ends of its interval, fractions; NaN where there is none.
+        system, table, row, column, metric: what the number is; the metric is in the catalogue.
+        value: as stored, fractions for percentages; NaN where the metric is undefined.
+        ci_low, ci_high: ends of its interval; NaN where there is none.
         n: cases (or episodes) behind it.
         seeds: number of seeds it is the mean of.
-        data: `phantom`, or the data set.
+        data: `phantom`, or the data set (with UNTRAINED where the weights are seeded).
         protocol: one of PROTOCOLS.
         interval: kind of the interval: `episodes`, `patient bootstrap` or `none`.
-        seed_std: standard deviation over the seeds (ddof 1), fraction; NaN for one seed.
+        seed_std: standard deviation over the seeds (ddof 1); NaN for one seed.
     """
 
     system: str
@@ -57,6 +59,11 @@ class Value:
         return self.data == PHANTOM
 
     @property
+    def is_untrained(self) -> bool:
+        """Whether the number was made with seeded weights instead of the checkpoint's."""
+        return self.data.endswith(UNTRAINED)
+
+    @property
     def cell(self) -> tuple[str, str, str]:
         """Where the number stands: protocol, row, column."""
         return self.protocol, self.row, self.column
@@ -68,7 +75,7 @@ class Value:
 
 
 COLUMNS = tuple(field.name for field in fields(Value))
-FRACTIONS = ("value", "ci_low", "ci_high", "seed_std")
+NUMBERS = ("value", "ci_low", "ci_high", "seed_std")
 COUNTS = ("n", "seeds")
 
 
@@ -91,12 +98,25 @@ def csv_text(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
 
 
 def write_values(path: Path, values: Iterable[Value]) -> None:
-    """Write the values as CSV in their order, fractions with six decimals."""
-    lines = (
-        [as_text(x) if isinstance(x := getattr(v, name), float) else str(x) for name in COLUMNS]
-        for v in values
-    )
-    write_text(path, csv_text(COLUMNS, lines))
+    """Write the values as CSV in their order.
+
+    Percentages are stored as fractions with six decimals, other numbers with seven digits.
+    """
+    write_text(path, csv_text(COLUMNS, map(_csv_line, values)))
+
+
+def _csv_line(value: Value) -> list[str]:
+    """Return the fields of one value, in the order of COLUMNS."""
+    is_fraction = metric_named(value.metric).unit == "%"
+    as_stored = as_text if is_fraction else _digits
+    return [
+        as_stored(x) if isinstance(x := getattr(value, name), float) else str(x) for name in COLUMNS
+    ]
+
+
+def _digits(number: float) -> str:
+    """Return the number with seven digits; empty where undefined."""
+    return "" if math.isnan(number) else f"{number + 0.0:.{DIGITS}g}"
 
 
 def read_csv(path: Path, columns: Sequence[str]) -> list[dict[str, str]]:
@@ -142,7 +162,7 @@ def read_values(path: Path) -> tuple[Value, ...]:
 
     Raises:
         InputError: everything wrong with the file at once: columns, numbers, values outside
-            [0, 1], one value given twice.
+            their range, one value given twice.
     """
     values, problems, seen = [], [], set()
     for i, line in enumerate(read_csv(path, COLUMNS), 1):
@@ -152,11 +172,7 @@ def read_values(path: Path) -> tuple[Value, ...]:
         except ValueError as error:
             problems.append(Problem(where, "a number", str(error), NEXT_STEP))
             continue
-        problems += [
-            Problem(f"{where} {name}", "0 to 1", f"{x:g}", NEXT_STEP)
-            for name in FRACTIONS
-            if not (math.isnan(x := getattr(value, name)) or 0 <= x <= 1)
-        ]
+        problems += _range_problems(where, value)
         if value.protocol not in PROTOCOLS:
             expected = " or ".join(PROTOCOLS)
             problems.append(Problem(f"{where} protocol", expected, value.protocol, NEXT_STEP))
@@ -170,9 +186,24 @@ def read_values(path: Path) -> tuple[Value, ...]:
     return tuple(values)
 
 
+def _range_problems(where: str, value: Value) -> list[Problem]:
+    """Return the numbers outside the range that the catalogue gives their metric."""
+    if value.metric not in METRICS:
+        step = nearest(value.metric, METRICS)
+        return [Problem(f"{where} metric", "one of the catalogue", repr(value.metric), step)]
+    metric = METRICS[value.metric]
+    bounds = dict.fromkeys(("value", "ci_low", "ci_high"), (metric.low, metric.high))
+    bounds["seed_std"] = (0.0, metric.high - metric.low)
+    return [
+        Problem(f"{where} {name}", f"{low:g} to {high:g}", f"{x:g}", NEXT_STEP)
+        for name, (low, high) in bounds.items()
+        if not (math.isnan(x := getattr(value, name)) or low <= x <= high)
+    ]
+
+
 def _value_of(line: Mapping[str, str]) -> Value:
     """Return the value in one CSV line; ValueError for a field that is no number."""
-    fractions = {name: number(line[name]) for name in FRACTIONS}
+    numbers = {name: number(line[name]) for name in NUMBERS}
     counts = {name: int(line[name]) for name in COUNTS}
-    texts = {k: v for k, v in line.items() if k not in fractions and k not in counts}
-    return Value(**texts, **fractions, **counts)  # type: ignore[arg-type]  # names are COLUMNS
+    texts = {k: v for k, v in line.items() if k not in numbers and k not in counts}
+    return Value(**texts, **numbers, **counts)  # type: ignore[arg-type]  # names are COLUMNS

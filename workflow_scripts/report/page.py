@@ -150,7 +150,6 @@ def table_section(section: Section) -> str:
 def block_grid(block: Block) -> str:
     """Return the grid of one protocol."""
     data = ["data"] * block.is_phantom
-    headings = [heading(c, m) for c, m in zip(block.columns, block.metrics, strict=True)]
     lines = []
     for name in block.rows:
         cells = [f"<td>{escape(name)}</td>"]
@@ -160,7 +159,7 @@ def block_grid(block: Block) -> str:
         lines.append(f"<tr>{''.join(cells)}</tr>")
     if any(block.chance):
         lines.append(row(["chance level", *block.chance, *[""] * len(data)], "chance"))
-    return grid(["checkpoint", *headings, *data], lines)
+    return grid([block.row_title, *map(heading, block.columns), *data], lines)
 
 
 def ledger_section(ledger: Sequence[Mapping[str, str]], link: str) -> str:

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from workflow_scripts.predictions import METADATA_KEY
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.report.long_form import PROTOCOLS
+from workflow_scripts.report.metric_catalogue import METRICS
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 TEXTS = ("system", "table", "row", "column", "protocol", "kind", "metric", "data")
-KINDS = ("episodes", "classification")
-METRICS = ("accuracy", "mean_per_class_accuracy", "auc")
+KINDS = tuple(sorted(path.stem for path in Path(__file__).parent.glob("kinds/[a-z]*.py")))
 AGAIN = "make the file again with the step that wrote it"
 
 
@@ -113,7 +113,7 @@ def _header_problems(path: Path, content: Mapping[str, Any]) -> list[Problem]:
     if type(content.get("seed")) is not int:
         found = repr(content.get("seed"))
         problems.append(Problem(f"{path} key 'seed'", "an integer", found, AGAIN))
-    for name, known in (("kind", KINDS), ("metric", METRICS), ("protocol", PROTOCOLS)):
+    for name, known in (("kind", KINDS), ("metric", tuple(METRICS)), ("protocol", PROTOCOLS)):
         if isinstance(content.get(name), str) and content[name] not in known:
             problems.append(
                 Problem(f"{path} key {name!r}", " or ".join(known), content[name], AGAIN)
@@ -151,6 +151,39 @@ def read_cases(header: Header) -> Cases:
     )
     _check_numbers(header, cases)
     return cases
+
+
+def read_case_columns(header: Header) -> dict[str, NDArray[Any]]:
+    """Return every column of a predictions file of per-case scores, by name.
+
+    Numbers are float64 with NaN where a score is undefined, or int64; texts hold None where
+    unknown.
+
+    Raises:
+        InputError: the file has no case, an id is unknown, or a number is infinite.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.ParquetFile(header.path).read()
+    if table.num_rows == 0:
+        raise refuse(str(header.path), "at least one case", "none", AGAIN)
+    columns: dict[str, NDArray[Any]] = {}
+    for name in table.column_names:
+        kind = table.schema.field(name).type
+        if pa.types.is_integer(kind):
+            columns[name] = _integers(header, table, name)
+        elif pa.types.is_floating(kind):
+            columns[name] = _floats(table, name)
+        else:
+            columns[name] = np.asarray(table[name].to_pylist(), dtype=object)
+    for name in ("image_id", "patient_id"):
+        if name not in columns or any(value is None for value in columns[name]):
+            raise refuse(f"{header.path} column {name}", "an id in each row", "a gap", AGAIN)
+    infinite = [n for n, c in columns.items() if c.dtype == np.float64 and np.isinf(c).any()]
+    if infinite:
+        raise refuse(f"{header.path} columns {', '.join(infinite)}", "numbers", "infinity", AGAIN)
+    return columns
 
 
 def _score_count(names: Iterable[str]) -> int:

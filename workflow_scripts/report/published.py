@@ -7,14 +7,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.problems import InputError, Problem, nearest
 from workflow_scripts.report.long_form import number, read_csv
+from workflow_scripts.report.metric_catalogue import METRICS
 
 COLUMNS = (
     "system", "table", "row", "column", "metric", "value", "spread", "unit", "source", "note",
     "tolerance", "tolerance_reason",
 )  # fmt: skip
-SCALES = {"percent": 100.0, "fraction": 1.0}  # from our fractions to the unit as printed
+# from our stored values to the unit as printed; `number`: as stored, such as a correlation
+SCALES = {"percent": 100.0, "fraction": 1.0, "mm": 1.0, "nat": 1.0, "number": 1.0}
 REPAIR = "compare the line with the paper and repair it"
 
 
@@ -24,9 +26,9 @@ class Published:
 
     Attributes:
         system, table, row, column, metric: what it is; the same words as in our tables.
-        value: as printed, in `unit`.
+        value: as printed, in `unit`; NaN where the paper could not be read (`note` says why).
         spread: the printed half width or standard deviation, in `unit`; NaN where none is printed.
-        unit: `percent` or `fraction`.
+        unit: one of SCALES.
         source: where it is printed.
         note: what is known against it, such as a suspected paste error.
         tolerance: largest difference that counts as reproduced, in `unit`.
@@ -84,14 +86,24 @@ def read_published(paths: Iterable[Path]) -> tuple[Published, ...]:
 def _line_problems(where: str, line: dict[str, str]) -> list[Problem]:
     """Return what is wrong with one line."""
     problems = []
-    for name, may_be_empty in (("value", False), ("spread", True), ("tolerance", False)):
+    metric = METRICS.get(line["metric"])
+    lowest = metric.low if metric else 0.0
+    unread = bool(line["note"].strip()) and not line["value"]
+    for name, low, may_be_empty in (
+        ("value", lowest * SCALES.get(line["unit"], 1.0), unread),
+        ("spread", 0.0, True),
+        ("tolerance", 0.0, False),
+    ):
         try:
             parsed = number(line[name])
         except ValueError:
-            parsed = -1.0
-        if parsed < 0 or (math.isnan(parsed) and not may_be_empty):
-            expected = "a number of at least 0"
+            parsed = -math.inf
+        if parsed < low or (math.isnan(parsed) and not may_be_empty):
+            expected = f"a number of at least {low:g}"
             problems.append(Problem(f"{where} {name}", expected, repr(line[name]), REPAIR))
+    if metric is None:
+        step = nearest(line["metric"], METRICS)
+        problems.append(Problem(f"{where} metric", "one of the catalogue", line["metric"], step))
     if line["unit"] not in SCALES:
         problems.append(Problem(f"{where} unit", " or ".join(SCALES), repr(line["unit"]), REPAIR))
     problems += [

@@ -1,23 +1,28 @@
-"""A table as a reader of the paper knows it: checkpoints down, data sets across, in percent."""
+"""A table as a reader of the paper knows it: checkpoints down, data sets across."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
 
-from workflow_scripts.report.long_form import CHANCE, Value
+from workflow_scripts.report.long_form import Value
+from workflow_scripts.report.metric_catalogue import (
+    CHANCE,
+    HIGHER,
+    LOWER,
+    NEITHER,
+    SHOWN_METRICS,
+    metric_named,
+    row_title,
+)
 
 DASH = "–"  # an undefined value  # noqa: RUF001
 PHANTOM_WARNING = (
     "PHANTOM: made from synthetic patients to show that the workflow runs; "
     "says nothing about real data."
 )
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "mean_per_class_accuracy": "mean per-class accuracy",
-    "auc": "AUC",
-}
 INTERVAL_LEGENDS = {
     "episodes": "mean ± half width of the 95 % interval over episodes",
     "patient bootstrap": "value [95 % interval of the patient bootstrap]",
@@ -37,7 +42,15 @@ LATEX_SPECIAL = {
     "±": r"$\pm$",
     "–": "--",  # noqa: RUF001
 }
+T = TypeVar("T")
 MARKDOWN_SPECIAL = {"\\": "\\\\", "|": "\\|", "*": "\\*", "<": "&lt;", "`": "\\`"}
+
+
+class Column(NamedTuple):
+    """One column of a rendered table."""
+
+    name: str
+    metric: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +58,21 @@ class Block:
     """The part of a table that one protocol made.
 
     Attributes:
-        protocol: `released` or `corrected`.
-        rows, columns: their names, in the order of first appearance.
-        metrics: the metric shown in each column.
+        protocol: `released`, `paper` or `corrected`.
+        row_title: what its rows are, such as checkpoints.
+        rows, columns: in the order of first appearance.
         values: the value shown at (row, column); a cell that was not run is absent.
         chance: the chance level of each column as text; empty where it is unknown.
-        best: the cells that hold the highest value of their column.
+        best: the cells that hold the best value of their column.
     """
 
     protocol: str
+    row_title: str
     rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    metrics: tuple[str, ...]
-    values: dict[tuple[str, str], Value]
+    columns: tuple[Column, ...]
+    values: dict[tuple[str, Column], Value]
     chance: tuple[str, ...]
-    best: frozenset[tuple[str, str]]
+    best: frozenset[tuple[str, Column]]
 
     @property
     def is_phantom(self) -> bool:
@@ -70,7 +83,8 @@ class Block:
 def blocks(values: Sequence[Value]) -> tuple[Block, ...]:
     """Part the values of one table by protocol, in the order of first appearance.
 
-    A cell shows its first metric: the paper's (docs/reference/tables.md); `chance` stands apart.
+    A cell shows its first metric, the paper's, or those of `SHOWN_METRICS`
+    (docs/reference/tables.md); `chance` stands apart.
     """
     protocols = _in_order(value.protocol for value in values)
     return tuple(_block(name, [v for v in values if v.protocol == name]) for name in protocols)
@@ -78,53 +92,75 @@ def blocks(values: Sequence[Value]) -> tuple[Block, ...]:
 
 def _block(protocol: str, values: Sequence[Value]) -> Block:
     """Return the block of the values of one protocol."""
-    shown: dict[tuple[str, str], Value] = {}
+    table = values[0].table
+    first: dict[tuple[str, str], str] = {}  # each cell's first metric
+    shown: dict[tuple[str, Column], Value] = {}
     chance: dict[str, list[float]] = {}
     for value in values:
         if value.metric == CHANCE:
             chance.setdefault(value.column, []).append(value.value)
-        else:
-            shown.setdefault((value.row, value.column), value)
+            continue
+        own = first.setdefault((value.row, value.column), value.metric)
+        if value.metric in SHOWN_METRICS.get(table, (own,)):
+            shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
-    metric = {column: value.metric for (_, column), value in shown.items()}
     return Block(
         protocol=protocol,
+        row_title=row_title(table),
         rows=_in_order(row for row, _ in shown),
         columns=columns,
-        metrics=tuple(metric[column] for column in columns),
         values=shown,
-        chance=tuple(_chance_text(chance.get(column, [])) for column in columns),
+        chance=_chance_texts(columns, chance),
         best=frozenset().union(*(_best_of(shown, column) for column in columns)),
     )
 
 
-def _in_order(names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names once each, in the order of first appearance."""
-    return tuple(dict.fromkeys(names))
+def _in_order(items: Iterable[T]) -> tuple[T, ...]:
+    """Return the items once each, in the order of first appearance."""
+    return tuple(dict.fromkeys(items))
+
+
+def _chance_texts(
+    columns: Sequence[Column], chance: Mapping[str, Sequence[float]]
+) -> tuple[str, ...]:
+    """Return the chance level of each column; it belongs to a cell's first metric."""
+    firsts = {column.name: column for column in reversed(columns)}
+    return tuple(
+        _chance_text(chance.get(column.name, [])) if firsts[column.name] == column else ""
+        for column in columns
+    )
 
 
 def _chance_text(levels: Sequence[float]) -> str:
     """Return the chance level of a column; a range where its rows differ; empty without one."""
-    texts = sorted({percent(level) for level in levels if not math.isnan(level)})
+    texts = sorted({printed(level, CHANCE) for level in levels if not math.isnan(level)})
     return texts[0] if len(texts) == 1 else " to ".join((texts[0], texts[-1])) if texts else ""
 
 
-def _best_of(shown: dict[tuple[str, str], Value], column: str) -> frozenset[tuple[str, str]]:
-    """Return the cells with the highest printed value; none where fewer than two are defined."""
+def _best_of(
+    shown: dict[tuple[str, Column], Value], column: Column
+) -> frozenset[tuple[str, Column]]:
+    """Return the cells with the best printed value; none where fewer than two are defined."""
+    metric = metric_named(column.metric)
     defined = {
-        cell: round(100 * value.value, 2)
+        cell: metric.printed(value.value)
         for cell, value in shown.items()
         if cell[1] == column and not math.isnan(value.value)
     }
-    if len(defined) < 2:
+    if len(defined) < 2 or metric.better == NEITHER:
         return frozenset()
-    highest = max(defined.values())
-    return frozenset(cell for cell, value in defined.items() if value == highest)
+    best = {HIGHER: max, LOWER: min}[metric.better](defined.values())
+    return frozenset(cell for cell, value in defined.items() if value == best)
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction in percent with the paper's two decimals; a dash where undefined."""
-    return DASH if math.isnan(fraction) else f"{100 * fraction:.2f}"
+def printed(value: float, metric: str) -> str:
+    """Return a stored value in the metric's unit and decimals; a dash where undefined.
+
+    >>> printed(0.7, "accuracy")
+    '70.00'
+    """
+    how = metric_named(metric)
+    return DASH if math.isnan(value) else f"{how.scale * value:.{how.decimals}f}"
 
 
 def entry(value: Value) -> str:
@@ -132,11 +168,12 @@ def entry(value: Value) -> str:
 
     Symmetric intervals (episodes) as `value ± half width`, others as `value [low, high]`.
     """
-    if math.isnan(value.value) or math.isnan(value.ci_low) or math.isnan(value.ci_high):
-        return percent(value.value)
+    text, low, high = (printed(x, value.metric) for x in (value.value, value.ci_low, value.ci_high))
+    if DASH in (text, low, high):
+        return text
     if value.interval == "episodes":
-        return f"{percent(value.value)} ± {percent(value.half_width)}"
-    return f"{percent(value.value)} [{percent(value.ci_low)}, {percent(value.ci_high)}]"
+        return f"{text} ± {printed(value.half_width, value.metric)}"
+    return f"{text} [{low}, {high}]"
 
 
 def legend(block: Block) -> str:
@@ -146,9 +183,9 @@ def legend(block: Block) -> str:
     unit = "episodes" if all(v.interval == "episodes" for v in values) else "cases"
     counts, seeds = sorted({v.n for v in values}), sorted({v.seeds for v in values})
     parts = [
-        f"Percent; {' or '.join(kinds)}.",
+        f"{_upper_first(' or '.join(kinds))}.",
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
-        f"Bold: highest of its column. {DASH}: undefined. Empty: not run.",
+        f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
     ]
     return " ".join(parts)
 
@@ -159,9 +196,14 @@ def _span(counts: Sequence[int]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def heading(column: str, metric: str) -> str:
-    """Return the heading of a column."""
-    return f"{column}, {METRIC_NAMES.get(metric, metric)}"
+def _upper_first(text: str) -> str:
+    """Return the text with a capital at its start."""
+    return text[:1].upper() + text[1:]
+
+
+def heading(column: Column) -> str:
+    """Return the heading of a column, with its unit."""
+    return f"{column.name}, {metric_named(column.metric).heading}"
 
 
 def cells_of(block: Block, row: str) -> list[tuple[str, bool]]:
@@ -204,15 +246,14 @@ def markdown(table: str, all_blocks: Sequence[Block]) -> str:
 def _markdown_grid(block: Block) -> list[str]:
     """Return the lines of a block's grid."""
     data = ["data"] * block.is_phantom
-    headings = [heading(c, m) for c, m in zip(block.columns, block.metrics, strict=True)]
-    grid = [["checkpoint", *headings, *data]]
+    grid = [[block.row_title, *map(heading, block.columns), *data]]
     for row in block.rows:
         texts = [f"**{text}**" if bold else text for text, bold in cells_of(block, row)]
         grid.append([escape(row, MARKDOWN_SPECIAL), *texts, *[data_of(block, row)] * len(data)])
     if any(block.chance):
         grid.append(["*chance level*", *block.chance, *[""] * len(data)])
     grid[0] = [escape(text, MARKDOWN_SPECIAL) for text in grid[0]]
-    ruler = [":---", *["---:"] * len(headings), *[":---"] * len(data)]
+    ruler = [":---", *["---:"] * len(block.columns), *[":---"] * len(data)]
     return [f"| {' | '.join(line)} |" for line in (grid[0], ruler, *grid[1:])]
 
 
@@ -240,10 +281,11 @@ def latex(table: str, all_blocks: Sequence[Block]) -> str:
 def _latex_grid(block: Block) -> list[str]:
     """Return the lines between the `tabular` commands; names over metrics, as they are long."""
     data = [["data"], [""], ["PHANTOM"]] if block.is_phantom else [[], [], []]
-    metrics = [METRIC_NAMES.get(metric, metric) for metric in block.metrics]
+    names = [column.name for column in block.columns]
+    metrics = [metric_named(column.metric).heading for column in block.columns]
     lines = [
         r"\toprule",
-        _latex_line(["checkpoint", *block.columns, *data[0]]),
+        _latex_line([block.row_title, *names, *data[0]]),
         _latex_line(["", *metrics, *data[1]]),
         r"\midrule",
     ]

@@ -21,6 +21,7 @@ from workflow_scripts.problems import InputError, Problem
 from workflow_scripts.report.ledger import COLUMNS as LEDGER_COLUMNS
 from workflow_scripts.report.ledger import VERDICTS, count_cells
 from workflow_scripts.report.long_form import read_csv, read_values
+from workflow_scripts.report.metric_catalogue import metric_named
 from workflow_scripts.report.page import Json, Section, key_of, page
 from workflow_scripts.report.rendering import PHANTOM_WARNING, Block, blocks, cells_of, legend
 
@@ -40,8 +41,11 @@ def text_block(block: Block) -> list[str]:
     for i, column in enumerate(block.columns):
         entries = [cells_of(block, name)[i] for name in block.rows]
         body = [f"*{text}" if bold else text for text, bold in entries]
-        name, _, way = column.rpartition(" ")
-        lines = [name or column, way if name else "", *body, *[block.chance[i]] * any(block.chance)]
+        name, _, way = column.name.rpartition(" ")
+        way = way if name else ""
+        if len({one.metric for one in block.columns}) > 1:
+            way = " ".join(filter(None, (way, metric_named(column.metric).heading)))
+        lines = [name or column.name, way, *body, *[block.chance[i]] * any(block.chance)]
         width = max(map(len, lines)) + 2
         if width > room:
             grids.append([])

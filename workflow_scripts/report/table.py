@@ -15,23 +15,20 @@ import argparse
 import logging
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
+from workflow_scripts.predictions import PHANTOM
 from workflow_scripts.problems import InputError, Problem, refuse
-from workflow_scripts.report.cells import Resampling, cell_values
-from workflow_scripts.report.long_form import PHANTOM, Value, write_values
+from workflow_scripts.report.cells import Cell, Resampling
+from workflow_scripts.report.kinds import kind_named
+from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.predictions import Header, read_headers
 from workflow_scripts.report.rendering import blocks, latex, markdown
 
 log = logging.getLogger(__name__)
 N_RESAMPLES = 1000  # ours: the percentile of a bound then wavers by about 0.7 %
-POOL_BYTES = 4 << 20  # ours: with smaller predictions the processes' start-up costs more
-Cell = tuple[Header, ...]  # one header a seed
 
 
 def group_cells(table: str, headers: Sequence[Header]) -> tuple[Cell, ...]:
@@ -86,14 +83,14 @@ def _disagreements(headers: Sequence[Header]) -> list[Problem]:
 
 
 def make_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tuple[Value, ...]:
-    """Return the values of all cells in their order, worked out by up to `jobs` processes."""
-    work = partial(cell_values, resampling=resampling)
-    n_bytes = sum(header.path.stat().st_size for cell in cells for header in cell)
-    if jobs == 1 or len(cells) == 1 or n_bytes < POOL_BYTES:
-        return tuple(value for cell in cells for value in work(cell))
-    # spawn: a forked child may inherit a lock that one of pyarrow's threads holds
-    with ProcessPoolExecutor(min(jobs, len(cells)), get_context("spawn")) as pool:
-        return tuple(value for values in pool.map(work, cells) for value in values)
+    """Return the values of all cells; each kind of predictions works out its own."""
+    kinds = dict.fromkeys(cell[0].kind for cell in cells)
+    parts = ([cell for cell in cells if cell[0].kind == kind] for kind in kinds)
+    return tuple(
+        value
+        for kind, part in zip(kinds, parts, strict=True)
+        for value in kind_named(kind).table_values(part, resampling, jobs)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.files import read_json
-from workflow_scripts.predictions import CASE_COLUMNS
+from workflow_scripts.predictions import CASE_COLUMNS, data_name
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.ssl_transfer.protocols import FewShotOptions, LinearOptions
 
@@ -29,7 +29,7 @@ FINDING = "label_"  # prefix of the columns of a multi-label task
 RELEASED_ORDER = "order_released"
 BY_DATASET = "by_dataset"  # geometry option: as the card says the released code did
 CARD_KEYS = ("dataset", "classes", "geometry_released", "metric", "phantom")
-CERTIFICATE_KEYS = ("checkpoint", "architecture", "backbone_sha256", "phantom")
+CERTIFICATE_KEYS = ("checkpoint", "architecture", "backbone_sha256", "phantom", "pretrained")
 LIBRARIES = ("numpy", "scikit-learn")  # whose arithmetic the results rest on
 AGAIN = "make the file again with the step that wrote it"
 UNFIT = "give the files of one data set and one checkpoint, as the rule does"
@@ -71,9 +71,9 @@ class Cases:
 
     @property
     def data(self) -> str:
-        """The data set, or `phantom` where images or weights are synthetic."""
+        """What the results say they were made from (`predictions.data_name`)."""
         is_phantom = self.card["phantom"] or self.certificate["phantom"]
-        return "phantom" if is_phantom else str(self.card["dataset"])
+        return data_name(self.card["dataset"], is_phantom, self.certificate["pretrained"])
 
 
 def add_case_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,13 +9,12 @@ A format is a module of this package with
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import nearest, refuse
 
 if TYPE_CHECKING:
     from workflow_scripts.checkpoints.conversion import ConvertedTensors
@@ -43,12 +42,11 @@ def format_named(name: str) -> Format:
     """Return the module of format `name`; an unknown name is refused with the nearest one."""
     names = format_names()
     if name not in names:
-        nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.0)[0]
         raise refuse(
             "checkpoint option 'format'",
             f"one of {', '.join(names)}",
             repr(name),
-            f"write {nearest!r}, or add workflow_scripts/checkpoints/formats/{name}.py",
+            f"{nearest(name, names)} or add workflow_scripts/checkpoints/formats/{name}.py",
         )
     return cast(Format, importlib.import_module(f"{__name__}.{name}"))
 
