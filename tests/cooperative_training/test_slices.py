@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
+from tests.cooperative_training.archive import mask_of, open_store
 from tests.cooperative_training.golden_network import GOLDEN
 from workflow_scripts.cooperative_training.augmentation import Policy
 from workflow_scripts.cooperative_training.patients import check_leaks, patients_of
@@ -30,49 +31,10 @@ from workflow_scripts.training.sampler import Draw
 SIZES = Sizes(window=32, crop=16)
 
 
-def write_store(folder: Path, volumes: dict[str, np.ndarray]) -> VolumeStore:
-    """Write a store of masks (D, H, W) by volume `{patient}_{frame}`; image: mask plus noise."""
-    rng = np.random.default_rng(0)
-    rows, images, masks, offset = [], [], [], 0
-    for name, mask in volumes.items():
-        patient, frame = name.split("_")
-        for number, plane in enumerate(mask):
-            rows.append(
-                {
-                    "image_id": name,
-                    "patient_id": patient,
-                    "frame": frame,
-                    "slice": number,
-                    "offset": offset,
-                    "rows": plane.shape[0],
-                    "columns": plane.shape[1],
-                    "spacing_slice_mm": 10.0,
-                    "spacing_row_mm": 1.5,
-                    "spacing_column_mm": 1.5,
-                    "foreground": int((plane > 0).sum()),
-                }
-            )
-            offset += plane.size
-            masks.append(plane.ravel().astype(np.uint8))
-            noise = rng.random(plane.size)
-            images.append((plane.ravel() / 3 * 0.7 + 0.3 * noise).astype(np.float32))
-    paths = [folder / name for name in ("images.npy", "masks.npy", "index.parquet")]
-    np.save(paths[0], np.concatenate(images))
-    np.save(paths[1], np.concatenate(masks))
-    pd.DataFrame(rows).to_parquet(paths[2])
-    return VolumeStore(*paths)
-
-
-def mask_of(seed: int, shape: tuple[int, int, int] = (3, 20, 24), empty: int = 0) -> np.ndarray:
-    mask = np.random.default_rng(seed).integers(0, 4, shape)
-    mask[:empty] = 0
-    return mask
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> VolumeStore:
     names = ["001_ED", "001_ES", "002_ED", "002_ES"]
-    return write_store(tmp_path, {name: mask_of(n, empty=1) for n, name in enumerate(names)})
+    return open_store(tmp_path, {name: mask_of(n, empty=1) for n, name in enumerate(names)})
 
 
 def slices_of(store: VolumeStore, **options: Any) -> Slices:
@@ -171,7 +133,7 @@ def test_a_batch_has_each_slice_augmented_and_as_stored(store: VolumeStore) -> N
 
 def test_volumes_without_foreground_and_patients_without_slices_are_refused(tmp_path: Path) -> None:
     volumes = {"001_ED": mask_of(0), "002_ED": mask_of(1, empty=3), "002_ES": mask_of(2, empty=3)}
-    store = write_store(tmp_path, volumes)
+    store = open_store(tmp_path, volumes)
     with pytest.raises(InputError, match=r"volume 002_ES.*\n.*volume 002_ED"):
         slices_of(store)
     with pytest.raises(InputError, match="no slice of 003, 004"):

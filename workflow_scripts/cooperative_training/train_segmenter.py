@@ -109,16 +109,14 @@ def make_step(run: Run) -> CooperativeStep:
     method = METHODS[run.options.method]
     streams.seed_process(run.options.seed, run.devices.ranks.rank)
     with streams.initialised(run.options.seed, "networks"):
-        networks = CooperativeNetworks(
-            run.options.width, method.sharing, run.protocol.image_output
-        )
+        networks = CooperativeNetworks(run.options.width, method.sharing, run.protocol.image_output)
     networks = networks.to(memory_format=torch.channels_last)  # faster, same numbers but rounding
     return CooperativeStep(networks, method, run.protocol.has_label_loss)
 
 
 def make_slices(run: Run) -> tuple[Slices, Validation]:
     """Open the store and find the slices to train on and to validate on."""
-    from workflow_scripts.cooperative_training.augmentation import Policy
+    from workflow_scripts.cooperative_training.augmentation import NO_AUGMENTATION, Policy
     from workflow_scripts.cooperative_training.slices import Sizes, Slices
     from workflow_scripts.cooperative_training.validation import Validation
     from workflow_scripts.datasets.volume_reader import VolumeStore
@@ -126,13 +124,9 @@ def make_slices(run: Run) -> tuple[Slices, Validation]:
     given = run.options
     store = VolumeStore(given.images, given.masks, given.index)
     sizes = Sizes(given.window, given.crop)
-    made = partial(Slices, store, sizes=sizes, policy=Policy(), seed=given.seed)
-    train = made(
-        run.patients.train, empty=run.protocol.empty_training_slices, where=str(given.index)
-    )
-    val = made(
-        run.patients.val, empty=run.protocol.empty_validation_slices, where=str(given.index)
-    )
+    made = partial(Slices, store, sizes=sizes, seed=given.seed, where=str(given.index))
+    train = made(run.patients.train, policy=Policy(), empty=run.protocol.empty_training_slices)
+    val = made(run.patients.val, policy=NO_AUGMENTATION, empty=run.protocol.empty_validation_slices)
     return train, Validation(val, run.devices, run.protocol.validation_passes)
 
 
@@ -239,9 +233,7 @@ def update(run: Run, pieces: Pieces, micro: MicroBatch, step: int, number: int) 
     place = ranks.rank + number * ranks.world_size  # of the micro-batch in the global batch
     streams = UpdateStreams(run.options.seed, step, place, fabric.device)
     sizes = Sizes(run.options.window, run.options.crop)
-    batch = make_batch(
-        micro.data, sizes, streams.generator("noise"), run.protocol.clamps_noise
-    )
+    batch = make_batch(micro.data, sizes, streams.generator("noise"), run.protocol.clamps_noise)
     with fabric.no_backward_sync(pieces.model, enabled=not micro.is_last):
         loss, terms = pieces.model(batch, streams)
         fabric.backward(loss * micro.share)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from workflow_scripts.cooperative_training.networks import N_CLASSES, CooperativeNetworks
 from workflow_scripts.cooperative_training.augmentation import rescale
+from workflow_scripts.cooperative_training.networks import N_CLASSES, CooperativeNetworks
 from workflow_scripts.cooperative_training.slices import Slices, centre_window
 from workflow_scripts.metrics.segmentation import confusion_matrix, mean_iou
 from workflow_scripts.training.devices import Devices
