@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from workflow_scripts.datasets.volume_reader import VolumeStore
 
@@ -75,7 +77,11 @@ def write_archive(folder: Path) -> dict[str, Path]:
         }
     )
     paths |= {name: folder / name for name in ("manifest.parquet", "leak_free.json", "card.json")}
-    manifest.to_parquet(paths["manifest.parquet"])
+    about = {"dataset": "acdc", "patients": "acdc", "patients_known": True, "phantom": True}
+    table = pa.Table.from_pandas(manifest, preserve_index=False)
+    pq.write_table(
+        table.replace_schema_metadata({"steadfast": json.dumps(about)}), paths["manifest.parquet"]
+    )
     proof = {"leak_free": True, "patients_in_two_splits": 0, "files_in_two_splits": 0}
     proof["examples"] = {"patients": [], "files": []}  # type: ignore[assignment]
     proofs = {"split": proof, "split_released_10_cv_0": proof}

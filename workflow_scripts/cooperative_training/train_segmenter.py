@@ -24,6 +24,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.methods import METHODS
 from workflow_scripts.cooperative_training.patients import Patients, check_leaks, patients_of
 from workflow_scripts.cooperative_training.protocols import TRAINING, TrainingProtocol
+from workflow_scripts.cooperative_training.tested import read_manifest
 from workflow_scripts.files import sha256_of, write_atomic, write_json
 from workflow_scripts.problems import refuse
 from workflow_scripts.training.accumulation import share_batch
@@ -68,6 +69,7 @@ class Run(NamedTuple):
     devices: Devices
     sharing: BatchSharing
     patients: Patients
+    patients_space: str  # the manifest's name space of patients
 
 
 class Pieces(NamedTuple):
@@ -270,6 +272,7 @@ def write_outputs(run: Run, pieces: Pieces) -> None:
             "precision": given.precision,
             "world_size": run.sharing.world_size,
             "patients": run.patients._asdict(),
+            "patients_space": run.patients_space,
             "slices": len(pieces.batches.sampler.order(0)),
             "best_val_mean_iou": selection.best if selection.best_step >= 0 else None,
             "best_step": selection.best_step,
@@ -293,10 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = f"{given.epochs}, {given.validate_every}, {given.batch_size}, {given.width}"
         expected = "epochs, validation interval, batch size and width of at least 1"
         raise refuse("command line", expected, found, "correct the configuration")
-    import pandas as pd
-
     protocol = TRAINING[given.protocol]
-    manifest = pd.read_parquet(given.manifest)
+    manifest, about = read_manifest(given.manifest)
     patients = patients_of(manifest, given.list, protocol.overlap, str(given.manifest))
     check_leaks(given.leak_free, given.list, len(patients.in_both))
     if patients.in_both:
@@ -307,7 +308,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     request = request_of(given)
     sharing = batch_of(given, request.processes)
     devices = set_up(request)
-    train(Run(given, protocol, devices, sharing, patients))
+    train(Run(given, protocol, devices, sharing, patients, about["patients"]))
 
 
 def _parser() -> argparse.ArgumentParser:

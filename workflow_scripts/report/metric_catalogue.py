@@ -58,12 +58,28 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
     "auc": Metric("AUC"),
+    "dice": Metric("Dice"),
+    **{f"dice_{one}": Metric(f"Dice {one.upper()}") for one in ("lv", "myo", "rv")},
+    "hd95_mm": plain("HD95", LOWER, "mm", decimals=2),
+    **{
+        f"hd95_{one}_mm": plain(f"HD95 {one.upper()}", LOWER, "mm", decimals=2)
+        for one in ("lv", "myo", "rv")
+    },
+    "both_empty": plain("structures empty in both", NEITHER, decimals=1),
+    "one_empty": plain("structures empty in one", NEITHER, decimals=1),
+    "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
+    "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
+    "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
 }
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
-SHOWN_METRICS: dict[str, tuple[str, ...]] = {}
+SHOWN_METRICS: dict[str, tuple[str, ...]] = {
+    "cooperative_training_dice": ("dice", "hd95_mm"),
+}
 # What the rows of a table are, where they are not checkpoints.
-ROW_TITLES: dict[str, str] = {}
+ROW_TITLES: dict[str, str] = {
+    "cooperative_training_dice": "method, training patients, networks",
+}
 
 
 def metric_named(name: str) -> Metric:
