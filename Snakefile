@@ -14,6 +14,7 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/cooperative_training.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -22,7 +23,8 @@ rule all:
     default_target: True
     input:
         rules.ssl_transfer.input,
+        rules.cooperative_training.input,
         rules.ledger.output,
         rules.summary.output,
-        expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
+        plan.sheets(),
     localrule: True

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.cooperative_training.plan import CooperativeTrainingPlan
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.ssl_transfer.plan import SslTransferPlan
 from workflow_scripts.system_plan import Named, SystemPlan
 
 # every system, in the order of the report; a new one is a line here
-SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan,)
+SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan, CooperativeTrainingPlan)
 
 
 def as_json(content: object) -> str:
@@ -109,6 +110,15 @@ class Plan:
         """Return the data sets that the systems name, in the configured order."""
         used = {named.name for _, named in self.names() if named.kind == "datasets"}
         return [name for name in self.datasets if name in used]
+
+    def sheets(self) -> list[str]:
+        """Return a contact sheet of each data set that the systems name."""
+        grids = self.volume_stores()
+        return [
+            f"{self.results}/datasets/{name}/"
+            + (f"volumes/{grids[name]}.png" if name in grids else "contact_sheet.png")
+            for name in self.used_datasets()
+        ]
 
     def of_experiment(self, experiment: str, file: str) -> list[str]:
         """Return `file` of each data set of an experiment, below the data set's folder."""

@@ -19,16 +19,17 @@ from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.methods import BASELINE
+from workflow_scripts.cooperative_training.pictures import picture_material, write_arrays
 from workflow_scripts.cooperative_training.protocols import SCORING
 from workflow_scripts.cooperative_training.tested import column_of, read_manifest, tested_cases
 from workflow_scripts.cooperative_training.volumes_to_scores import (
     STRUCTURES,
+    Scores,
     StructureScore,
     as_columns,
     score_volume,
 )
 from workflow_scripts.datasets.volume_reader import VolumeStore
-from workflow_scripts.files import write_atomic
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse
 from workflow_scripts.progress import progress
@@ -42,7 +43,6 @@ SYSTEM = "cooperative_training"
 TABLE = "cooperative_training_dice"
 HD95 = "95th percentile of surface distances, both directions pooled (as MedPy's hd95), mm"
 Labels = NDArray[np.uint8]
-Scores = dict[int, list[StructureScore]]  # by number of corrections, three rows a volume
 logger = logging.getLogger(__name__)
 
 
@@ -135,50 +135,6 @@ def write_scores(
     write_case_scores(path, repeated, columns, metadata, extra)
 
 
-def picture_material(
-    store: VolumeStore,
-    cases: pd.DataFrame,
-    scores: Scores,
-    labels: dict[str, dict[int, Labels]],
-) -> dict[str, NDArray[Any]]:
-    """Return the slice with most foreground of the best, the median and the worst volume.
-
-    Ranked by mean Dice over structures after the last correction; undefined structures are left
-    out. Keys: `{rank}_{image, truth, pass0, ...}`, `{rank}_name`, `{rank}_dice` (by passes).
-    """
-    passes = sorted(scores)
-    dice = {
-        number: np.array([row.dice for row in rows]).reshape(len(cases), -1)
-        for number, rows in scores.items()
-    }
-    with np.errstate(invalid="ignore"):
-        means = {number: _row_means(values) for number, values in dice.items()}
-    order = np.argsort(means[passes[-1]], kind="stable")
-    order = order[: int(np.isfinite(means[passes[-1]]).sum())]  # undefined volumes stand last
-    chosen = {"best": -1, "median": len(order) // 2, "worst": 0} if len(order) else {}
-    found: dict[str, NDArray[Any]] = {}
-    for rank, at in chosen.items():
-        case = int(order[at])
-        name = str(cases["image_id"].iloc[case])
-        volume = store.volume(name)
-        place = int((volume.mask > 0).sum(axis=(1, 2)).argmax())
-        found |= {f"{rank}_image": volume.image[place], f"{rank}_truth": volume.mask[place]}
-        found |= {f"{rank}_pass{number}": labels[name][number][place] for number in passes}
-        found[f"{rank}_name"] = np.array(f"{name}, slice {place + 1}")
-        found[f"{rank}_dice"] = np.array([means[number][case] for number in passes])
-    found["passes"] = np.array(passes)
-    return found
-
-
-def _row_means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the mean of each row's defined values; NaN where there is none."""
-    counts = np.isfinite(values).sum(axis=1)
-    sums = np.nansum(values, axis=1)
-    means = np.full(len(values), np.nan)
-    np.divide(sums, counts, out=means, where=counts > 0)
-    return means
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Segment, score, write."""
     given = _parser().parse_args(arguments)
@@ -195,13 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores, labels = score_cases(segmenter, store, cases, given.passes)
     for number, path in zip(given.passes, given.out, strict=True):
         write_scores(path, cases, scores[number], dict(about), segmenter.record, number)
-    material: Any = picture_material(store, cases, scores, labels)
-
-    def save(partial: Path) -> None:
-        with partial.open("wb") as handle:  # numpy would add a suffix to a bare name
-            np.savez_compressed(handle, **material)
-
-    write_atomic(given.pictures, save)
+    write_arrays(given.pictures, picture_material(store, cases, scores, labels))
     logger.info("%d volumes of %s scored", len(cases), about["dataset"])
 
 

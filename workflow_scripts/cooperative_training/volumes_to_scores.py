@@ -33,6 +33,9 @@ class StructureScore(NamedTuple):
     predicted_voxels: int
 
 
+Scores = dict[int, list[StructureScore]]  # by number of corrections, three rows a volume
+
+
 def score_volume(
     truth: Labels,
     prediction: Labels,
