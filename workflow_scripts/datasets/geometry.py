@@ -50,6 +50,7 @@ class Geometry:
 GEOMETRIES: Final[dict[str, Geometry]] = {
     "squash224": Geometry("squash", 257, "bilinear", 224),  # spec P1; 257 = int(1.15 * 224)
     "short224": Geometry("shorter", 224, "bicubic", 224),  # spec P2
+    "short256": Geometry("shorter", 256, "bilinear", 224),  # spec P3
 }
 
 

@@ -71,13 +71,30 @@ METRICS: dict[str, Metric] = {
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
+    "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
+    "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
+    "mahalanobis": plain("Mahalanobis distance", LOWER),
+    "images_per_dimension": plain("images per feature dimension", NEITHER, decimals=2),
+    "lpips": plain("LPIPS, mean of three networks", LOWER, decimals=4),
+    "lpips_alexnet": plain("LPIPS, AlexNet", LOWER, decimals=4),
+    "lpips_vgg": plain("LPIPS, VGG", LOWER, decimals=4),
+    "lpips_squeezenet": plain("LPIPS, SqueezeNet", LOWER, decimals=4),
+    "cka": plain("CKA", NEITHER, low=-math.inf, high=math.inf),
+    "cka_biased": plain("CKA, biased", NEITHER, high=1.0),
+    "pearson_r": plain("r", NEITHER, low=-1.0, high=1.0),
+    "slope": plain("slope", NEITHER, low=-math.inf),
+    "reduced_chi2": plain("reduced chi2", LOWER, decimals=2),
+    "scaled_average": plain("scaled average", HIGHER, high=1.0),
 }
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
 SHOWN_METRICS: dict[str, tuple[str, ...]] = {
+    "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
+    "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
 }
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
+    "ssl_transfer_correlations": "against",
     "cooperative_training_dice": "method, training patients, networks",
 }
 
