@@ -67,6 +67,7 @@ def write_archive(folder: Path) -> dict[str, Path]:
         {
             "image_id": names,
             "patient_id": patients,
+            "sha256": [f"hash of {name}" for name in names],
             "domain": "acdc",
             "vendor": "Siemens",
             "frame": [name[4:] for name in names],

@@ -184,18 +184,16 @@ def test_a_certificate_that_leaks_is_refused(tmp_path: Path) -> None:
         "files_in_two_splits": 0,
         "examples": {"patients": [], "files": []},
     }
-    overlap = sound | {"leak_free": False, "patients_in_two_splits": 2}
-    twice = overlap | {"files_in_two_splits": 1, "examples": {"patients": [], "files": [["a"]]}}
+    overlap = sound | {"leak_free": False, "patients_in_two_splits": 2, "files_in_two_splits": 4}
     path.write_text(json.dumps({"split": sound, "split_released_10_cv_1": overlap}))
-    check_leaks(path, "10_cv_1", n_in_both=2)
-    check_leaks(path, "split", n_in_both=0)
-    with pytest.raises(InputError, match="2 patients in two splits"):
-        check_leaks(path, "10_cv_1", n_in_both=0)
+    check_leaks(path, "10_cv_1", n_in_both=2, n_files=4)
+    check_leaks(path, "split", n_in_both=0, n_files=0)
+    with pytest.raises(InputError, match="2 patients and 4 files in two splits"):
+        check_leaks(path, "10_cv_1", n_in_both=0, n_files=0)
     with pytest.raises(InputError, match="a proof of split_released_10_cv_2"):
-        check_leaks(path, "10_cv_2", n_in_both=0)
-    path.write_text(json.dumps({"split_released_10_cv_1": twice}))
-    with pytest.raises(InputError, match="1 files in two splits"):
-        check_leaks(path, "10_cv_1", n_in_both=2)
+        check_leaks(path, "10_cv_2", n_in_both=0, n_files=0)
+    with pytest.raises(InputError, match="2 patients and 4 files"):  # a file twice among others
+        check_leaks(path, "10_cv_1", n_in_both=2, n_files=3)
 
 
 def test_a_patient_whose_volumes_are_in_two_splits_is_refused() -> None:

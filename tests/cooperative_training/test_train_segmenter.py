@@ -101,7 +101,7 @@ def test_a_list_that_leaks_is_refused(archive: dict[str, Path], tmp_path: Path) 
     proofs["split_released_10_cv_0"]["patients_in_two_splits"] = 1
     leaking = tmp_path / "leak_free.json"
     leaking.write_text(json.dumps(proofs))
-    with pytest.raises(InputError, match="1 patients in two splits"):
+    with pytest.raises(InputError, match="1 patients and 0 files in two splits"):
         train_segmenter.main(
             training_words({**archive, "leak_free.json": leaking}, tmp_path, "standard")
         )

@@ -65,7 +65,7 @@ def patients_of(manifest: pd.DataFrame, name: str, overlap: Overlap, where: str)
     return Patients(train, val, both)
 
 
-def check_leaks(certificate: Path, name: str, n_in_both: int) -> None:
+def check_leaks(certificate: Path, name: str, n_in_both: int, n_files: int) -> None:
     """Refuse a list with a leak that is not the known overlap of training and validation.
 
     Args:
@@ -73,6 +73,7 @@ def check_leaks(certificate: Path, name: str, n_in_both: int) -> None:
         name: as for `patients_of`.
         n_in_both: patients of the list in training and validation; the training leaves them out
             of the validation unless the protocol keeps them by name.
+        n_files: different files of these patients.
 
     Raises:
         InputError: the certificate does not know the split, or another patient or file leaks.
@@ -82,11 +83,9 @@ def check_leaks(certificate: Path, name: str, n_in_both: int) -> None:
     if column not in proven:
         found = ", ".join(proven)
         raise refuse(str(certificate), f"a proof of {column}", found, "make it with datasets.leaks")
-    proof, where = proven[column], f"{certificate}: {column}"
-    if proof["files_in_two_splits"]:
-        found = f"{proof['files_in_two_splits']} files in two splits: {proof['examples']['files']}"
-        raise refuse(where, "no file twice", found, "mend the data set")
-    if proof["patients_in_two_splits"] != n_in_both:
-        found = f"{proof['patients_in_two_splits']} patients in two splits"
-        expected = f"the {n_in_both} whom the list has in training and validation"
-        raise refuse(where, expected, found, "mend the data set")
+    proof = proven[column]
+    known = f"the {n_in_both} patients ({n_files} files) whom the list has in both"
+    leaks = proof["patients_in_two_splits"], proof["files_in_two_splits"]
+    if leaks != (n_in_both, n_files):
+        found = f"{leaks[0]} patients and {leaks[1]} files in two splits"
+        raise refuse(f"{certificate}: {column}", known, found, "mend the data set")

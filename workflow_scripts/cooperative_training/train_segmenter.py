@@ -299,7 +299,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     protocol = TRAINING[given.protocol]
     manifest, about = read_manifest(given.manifest)
     patients = patients_of(manifest, given.list, protocol.overlap, str(given.manifest))
-    check_leaks(given.leak_free, given.list, len(patients.in_both))
+    files = manifest["sha256"][manifest["patient_id"].isin(patients.in_both)].nunique()
+    check_leaks(given.leak_free, given.list, len(patients.in_both), files)
     if patients.in_both:
         logger.warning(
             "%s has %s in training and validation: %s",

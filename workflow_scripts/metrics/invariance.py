@@ -98,9 +98,7 @@ def whitening(features: Features, covariance: Covariance = "sample") -> Whitenin
         level = np.trace(matrix) / n_features
         matrix = np.asarray((1 - shrinkage) * matrix + shrinkage * level * np.eye(n_features))
     inverse = np.linalg.inv(matrix + EPSILON * np.eye(n_features))
-    factor = np.linalg.cholesky(
-        (inverse + inverse.T) / 2
-    )  # the inverse is symmetric up to dust
+    factor = np.linalg.cholesky((inverse + inverse.T) / 2)  # the inverse is symmetric up to dust
     return Whitening(mean, factor, n_images, shrinkage)
 
 
