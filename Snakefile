@@ -19,6 +19,7 @@ include: "rules/ssl_transfer_analysis.smk"
 include: "rules/debiased_noise.smk"
 include: "rules/layer_ensembles.smk"
 include: "rules/crocodile.smk"
+include: "rules/cooperative_training.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -29,5 +30,5 @@ rule all:
         [getattr(rules, system).input for system in config["systems"]],
         rules.ledger.output,
         rules.summary.output,
-        expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),
+        plan.sheets(),
     localrule: True

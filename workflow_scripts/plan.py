@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.cooperative_training.plan import CooperativeTrainingPlan
 from workflow_scripts.crocodile.plan import CrocodilePlan
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
@@ -24,6 +25,7 @@ from workflow_scripts.system_plan import Named, SystemPlan
 SYSTEMS: tuple[type[SystemPlan], ...] = (
     CrocodilePlan,
     SslTransferPlan,
+    CooperativeTrainingPlan,
     LayerEnsemblesPlan,
     DebiasedNoisePlan,
 )
@@ -119,6 +121,15 @@ class Plan:
         """Return the data sets that the chosen systems name, in the configured order."""
         used = self._used("datasets")
         return [name for name in self.datasets if name in used]
+
+    def sheets(self) -> list[str]:
+        """Return a contact sheet of each data set that the systems name."""
+        grids = self.volume_stores()
+        return [
+            f"{self.results}/datasets/{name}/"
+            + (f"volumes/{grids[name]}.png" if name in grids else "contact_sheet.png")
+            for name in self.used_datasets()
+        ]
 
     def of_experiment(self, experiment: str, file: str) -> list[str]:
         """Return `file` of each data set of an experiment, below the data set's folder."""

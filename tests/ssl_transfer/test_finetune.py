@@ -14,8 +14,8 @@ from torch import nn
 
 from tests.ssl_transfer.training_files import TrainingFiles, make_files
 from workflow_scripts.problems import InputError
-from workflow_scripts.report.kinds.classification import table_values
 from workflow_scripts.report.cells import Resampling
+from workflow_scripts.report.kinds.classification import table_values
 from workflow_scripts.report.predictions import read_headers
 from workflow_scripts.ssl_transfer import finetune, finetune_loop, finetune_search
 from workflow_scripts.ssl_transfer.finetune_grid import (

@@ -173,6 +173,28 @@ def draw(
     return simple[corruption](rng)
 
 
+STRENGTHS = {  # what makes an artefact strong; at 0 of it the volume stays as it is
+    "RandomBias": ("coefficients",),
+    "RandomGhosting": ("intensity",),
+    "RandomMotion": ("degrees", "shifts"),
+    "RandomSpike": ("intensity",),
+}
+
+
+def at_severity(corruption: str, parameters: Parameters, severity: float) -> Parameters:
+    """Return drawn parameters with their strength multiplied by `severity`; 1 as drawn, 0 none.
+
+    Ours: the paper's corruptions have no levels.
+
+    >>> at_severity("RandomGhosting", {"n_ghosts": 4, "axis": 0, "intensity": 0.8}, 0.5)
+    {'n_ghosts': 4, 'axis': 0, 'intensity': 0.4}
+    """
+    strong = STRENGTHS[corruption]
+    return {
+        name: value * severity if name in strong else value for name, value in parameters.items()
+    }
+
+
 def rescale_slices(volume: Floats) -> Floats:
     """Map each slice's lowest and highest value to 0 and 1; a constant slice becomes 0.
 

@@ -48,6 +48,7 @@ PARTS = {  # folder: split
 UNLABELLED = "Training/Unlabeled"
 COLUMNS = ("External code", "VendorName", "Vendor", "Centre", "ED", "ES")
 IN_ARCHIVE, WITH_MASK, OF_VENDOR = "a folder in the archive", "a reference mask", "a chosen vendor"
+OF_PART = "a chosen part of the archive"
 ADVICE = "use the published file"
 
 
@@ -86,6 +87,9 @@ def read(root: Path, options: Options) -> Index:
             "dropped": None,
         }
     )
+    chosen = options.get("parts")
+    if chosen:
+        patients.loc[~part.isin(_known_parts(chosen)), "dropped"] = OF_PART
     if vendors:
         patients.loc[~patients["vendor"].isin(list(vendors)), "dropped"] = OF_VENDOR
     patients.loc[part == UNLABELLED, "dropped"] = WITH_MASK
@@ -93,10 +97,28 @@ def read(root: Path, options: Options) -> Index:
     return Index(
         table=_frames(patients, cells),
         classes=CARDIAC_CLASSES,
-        filters=(IN_ARCHIVE, WITH_MASK, *((OF_VENDOR,) if vendors else ())),
+        filters=(
+            *(IN_ARCHIVE, WITH_MASK),
+            *((OF_VENDOR,) if vendors else ()),
+            *((OF_PART,) if chosen else ()),
+        ),
         index_files=(path.name,),
         split_policy="folders Training, Validation and Testing of the archive",
     )
+
+
+def _known_parts(chosen: object) -> list[str]:
+    """Return the names of chosen parts of the archive.
+
+    Raises:
+        InputError: one that the archive does not have.
+    """
+    names = [str(name) for name in chosen] if isinstance(chosen, list) else [str(chosen)]
+    wrong = [name for name in names if name not in PARTS]
+    if wrong:
+        expected = f"some of {', '.join(PARTS)}"
+        raise InputError([Problem("option parts", expected, ", ".join(wrong), "correct the name")])
+    return names
 
 
 def _frames(patients: pd.DataFrame, cells: pd.DataFrame) -> pd.DataFrame:
@@ -227,6 +249,7 @@ LAYOUT = Layout(
     options={
         "index": f"name of the CSV, {INDEX_NAMES[0]} or {INDEX_NAMES[1]}",
         "vendors": "list of VendorName to keep; all by default",
+        "parts": "list of folders to keep, such as Training/Labeled; all by default",
     },
     read=read,
     write=write,

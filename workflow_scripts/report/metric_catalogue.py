@@ -137,6 +137,18 @@ METRICS: dict[str, Metric] = {
     "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
     "leak_retrained_auc": Metric("attribute AUC, re-trained head", NEITHER),
     "constant_prediction": Metric("seeds that predict one class only", NEITHER, decimals=0),
+    "dice": Metric("Dice"),
+    **{f"dice_{one}": Metric(f"Dice {one.upper()}") for one in ("lv", "myo", "rv")},
+    "hd95_mm": plain("HD95", LOWER, "mm", decimals=2),
+    **{
+        f"hd95_{one}_mm": plain(f"HD95 {one.upper()}", LOWER, "mm", decimals=2)
+        for one in ("lv", "myo", "rv")
+    },
+    "both_empty": plain("structures empty in both", NEITHER, decimals=1),
+    "one_empty": plain("structures empty in one", NEITHER, decimals=1),
+    "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
+    "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
+    "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -189,6 +201,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "crocodile_id_ood": ("mean_auc", "map", "ece", "brier", "mean_auc_drop", "map_drop"),
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
+    "cooperative_training_dice": ("dice", "hd95_mm"),
     "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll", "p_dsc", "p_nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -203,12 +216,13 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
 }
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
+    "crocodile_id_ood": "variant, head",
     "ssl_transfer_correlations": "transfer",
+    "cooperative_training_dice": "method, training patients, networks",
     "layer_ensembles_segmentation": "method",
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
-    "crocodile_id_ood": "variant, head",
 }
 
 

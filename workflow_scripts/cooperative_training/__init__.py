@@ -1,0 +1,1 @@
+"""Cooperative training and latent space data augmentation for cardiac MR segmentation (C)."""
