@@ -1,4 +1,4 @@
-"""One option of a protocol: a field with its reason and the source of its released value."""
+"""One option of a protocol, with its reason and the source of its released value."""
 
 from __future__ import annotations
 
