@@ -208,6 +208,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         "qc_auc",
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
+    "cooperative_training_dice": ("dice", "hd95_mm"),
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
@@ -221,11 +222,6 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
     "crocodile_id_ood": "variant, head",
-    "cooperative_training_dice": ("dice", "hd95_mm"),
-}
-# What the rows of a table are, where they are not checkpoints.
-ROW_TITLES: dict[str, str] = {
-    "ssl_transfer_correlations": "against",
     "cooperative_training_dice": "method, training patients, networks",
 }
 
