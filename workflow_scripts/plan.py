@@ -28,6 +28,7 @@ SYSTEMS: tuple[type[SystemPlan], ...] = (
     CooperativeTrainingPlan,
     LayerEnsemblesPlan,
     DebiasedNoisePlan,
+    CooperativeTrainingPlan,
 )
 
 

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from workflow_scripts.datasets.acdc_c import CORRUPTIONS
 from workflow_scripts.datasets.volume_reader import VolumeStore
 from workflow_scripts.problems import InputError, Problem, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# what a column of the table is called, by data set's `domain` or layout
-COLUMNS = {"acdc": "ACDC", "mms": "M&Ms"}
+COLUMNS = {"acdc": "ACDC", "mms_137": "M&Ms"}  # what the paper calls two of its test sets
 
 
 def read_manifest(path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
@@ -75,9 +75,9 @@ def tested_cases(
 
 
 def column_of(domain: str | None, dataset: str) -> str:
-    """Return the table's column of a case: the corruption, or the data set's printed name.
+    """Return the table's column of a case: the corruption, or the test set's printed name.
 
-    >>> column_of("RandomBias", "acdc_c"), column_of("mms", "mms_137")
-    ('RandomBias', 'M&Ms')
+    >>> column_of("RandomBias", "acdc_c"), column_of("mms", "mms_137"), column_of("mms", "mine")
+    ('RandomBias', 'M&Ms', 'mine')
     """
-    return COLUMNS.get(str(domain), str(domain or dataset))
+    return str(domain) if domain in CORRUPTIONS else COLUMNS.get(dataset, dataset)
