@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 # Random streams of one patient: the same words give the same numbers, so that what belongs to
 # the patient ("anatomy") stays the same in every image, and an image has its own ("image", id).
 Streams = Callable[..., np.random.Generator]
+SHARES = ("confounder_strength", "ambiguity_varies")  # knobs that end at 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +24,8 @@ class Knobs:
             label; histology: pen ink) goes with disease: 0 as often in health, 1 always and only.
         attribute_signal: how much sex and age show.
         contour_ambiguity: blur of the borders of organs and findings.
+        ambiguity_varies: how much it differs between patients (volumes and lesions): at 0 all have
+            `contour_ambiguity`, at 1 each patient's is between none and twice that.
         artefact_level: leads, tubes, folds, dust, uneven light.
     """
 
@@ -31,15 +34,24 @@ class Knobs:
     confounder_strength: float = 0.0
     attribute_signal: float = 1.0
     contour_ambiguity: float = 0.0
+    ambiguity_varies: float = 0.0
     artefact_level: float = 0.2
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            highest = 1.0 if field.name == "confounder_strength" else 3.0
+            highest = 1.0 if field.name in SHARES else 3.0
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not 0.0 <= value <= highest:
                 raise ValueError(f"{field.name}: expected 0 to {highest}, got {value!r}")
+
+
+def of_patient(knobs: Knobs, rng: np.random.Generator) -> Knobs:
+    """Return the knobs of one patient, whose ambiguity is drawn where it varies; at most 3."""
+    if not knobs.ambiguity_varies:
+        return knobs
+    factor = 1 + knobs.ambiguity_varies * rng.uniform(-1, 1)
+    return replace(knobs, contour_ambiguity=min(knobs.contour_ambiguity * factor, 3.0))
 
 
 def shows_confounder(rng: np.random.Generator, is_ill: bool, strength: float) -> bool:
