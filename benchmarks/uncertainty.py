@@ -37,7 +37,7 @@ def product(logits: NDArray[np.float64], truth: NDArray[np.int64]) -> list[float
     """Return what the reference returns."""
     p = uncertainty.softmax(logits)
     sums = uncertainty.image_uncertainty(uncertainty.uncertainty_maps(p, "released"), "released")
-    uncertainty.aula(uncertainty.layer_agreement(p.argmax(axis=1) > 0))
+    uncertainty.aula(uncertainty.layer_agreement(uncertainty.most_likely(p) > 0))
     of_truth = np.take_along_axis(p.mean(axis=0), truth[None], axis=0)
     nll = uncertainty.nll_of(of_truth, uncertainty.RELEASED_NLL_EPSILON)
     return [*sums, nll, -uncertainty.released_aula(len(logits))]

@@ -108,7 +108,8 @@ def test_a_run_from_store_to_cell(
     options = OPTIONS[protocol]  # type: ignore[index]
     wanted = sorted({options.combine_heads, options.combine_others, "staple"})
     predict.main(["--networks", str(networks), "--dataset", "discs", "--out", str(scores),
-                  "--examples", str(examples), "--combinations", *wanted, *words(store)])  # fmt: skip
+                  "--examples", str(examples), "--combinations", *wanted,
+                  *words(store)])  # fmt: skip
     table = pd.read_parquet(scores)
     assert len(table) == 3 * predictions * len(wanted)  # every number of skipped heads, one pass
     assert sorted(table["skip"].unique()) == list(range(predictions))

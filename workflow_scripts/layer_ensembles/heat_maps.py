@@ -62,7 +62,8 @@ def blended(image: Floats, heat: Floats) -> Floats:
 
     colours = colormaps["jet"](uncertainty.minmax_normalise(heat))[..., :3]
     total: Floats = colours + image[..., None]
-    return total / total.max()
+    total /= total.max()
+    return total
 
 
 def draw(examples: Sequence[Example], skip: int, title: str) -> Figure:
@@ -85,7 +86,7 @@ def draw(examples: Sequence[Example], skip: int, title: str) -> Figure:
 def _draw_case(row: Sequence[Axes], example: Example, skip: int) -> None:
     p = uncertainty.softmax(example.logits[skip:])
     label = p.mean(axis=0).argmax(axis=0)
-    area = uncertainty.aula(uncertainty.layer_agreement(p.argmax(axis=1) > 0))
+    area = uncertainty.aula(uncertainty.layer_agreement(uncertainty.most_likely(p) > 0))
     image = gray(example.image)
     for axis in row[:2]:
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)

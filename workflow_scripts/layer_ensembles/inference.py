@@ -70,7 +70,7 @@ def _classes(logits: Floats) -> Prediction:
     maps = uncertainty.uncertainty_maps(p, "corrected")
     area = math.nan
     if p.ndim > 2:
-        area = uncertainty.aula_share(uncertainty.layer_agreement(p.argmax(axis=1) > 0))
+        area = uncertainty.aula_share(uncertainty.layer_agreement(uncertainty.most_likely(p) > 0))
     return Prediction(p.mean(axis=0).argmax(axis=0), *maps, area)
 
 

@@ -24,10 +24,11 @@ from workflow_scripts.metrics.quality_control import (
     ideal_corner,
     quality_control_curve,
 )
+from workflow_scripts.predictions import PHANTOM
 from workflow_scripts.problems import refuse
 from workflow_scripts.report.figures import DPI, GREY, PALE, RC
 from workflow_scripts.report.kinds.uncertainty import Scores, read_scores, suspicion
-from workflow_scripts.report.long_form import PHANTOM, Value, read_values
+from workflow_scripts.report.long_form import Value, read_values
 from workflow_scripts.report.predictions import read_headers
 
 if TYPE_CHECKING:
