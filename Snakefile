@@ -14,7 +14,11 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/ssl_transfer_training.smk"
+include: "rules/ssl_transfer_analysis.smk"
+include: "rules/debiased_noise.smk"
 include: "rules/layer_ensembles.smk"
+include: "rules/crocodile.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -22,7 +26,10 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
+        rules.crocodile.input,
         rules.ssl_transfer.input,
+        rules.ssl_transfer_analysis.input,
+        rules.debiased_noise.input,
         rules.layer_ensembles.input,
         rules.ledger.output,
         rules.summary.output,

@@ -2,10 +2,18 @@
 
 
 rule stage:
-    # everything that needs the network, before going where there is none
+    # everything that needs the network or a person's agreement, before going where there is none
     input:
         plan.receipts(),
+    log:
+        "<logs>/stage.csv",
     localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    params:
+        config=as_json(config),
+    shell:
+        "python -m workflow_scripts.report.check --config {params.config:q} --out {log}"
 
 
 rule download:

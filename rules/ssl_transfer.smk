@@ -108,6 +108,7 @@ rule linear:
 
 rule ssl_transfer:
     input:
+        ssl_plan.training.figures(),
         expand(
             "<results>/tables/{table}.{suffix}",
             table=ssl_plan.tables(),

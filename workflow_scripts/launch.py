@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 from workflow_scripts.command_line import run
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import set_threads
 
 TORCHRUN = "torch.distributed.run"
 FIRST_PORT, PORTS = 20000, 20000  # ours: a port from the job's number, outside the usual services
@@ -188,7 +189,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     command = command_of(options)
     # Snakemake's SLURM plugin sets OMP_NUM_THREADS to the job's cores; the processes share them.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, options.threads // options.processes))
+    set_threads(max(1, options.threads // options.processes))
     sys.stderr.write(" ".join(command) + "\n")
     sys.stderr.flush()
     module = command[2]

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.crocodile.plan import CrocodilePlan
 from workflow_scripts.datasets.layout import layout_named
+from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
 from workflow_scripts.layer_ensembles.plan import LayerEnsemblesPlan
 from workflow_scripts.ssl_transfer.plan import SslTransferPlan
 from workflow_scripts.system_plan import Named, SystemPlan
 
 # every system, in the order of the report; a new one is a line here
-SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan, LayerEnsemblesPlan)
+SYSTEMS: tuple[type[SystemPlan], ...] = (
+    CrocodilePlan,
+    SslTransferPlan,
+    LayerEnsemblesPlan,
+    DebiasedNoisePlan,
+)
 
 
 def as_json(content: object) -> str:

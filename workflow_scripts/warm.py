@@ -48,6 +48,7 @@ LIBRARIES = (
     "torch",
     "torchvision",
     "timm",
+    "lightning.fabric",
 )
 IDLE_S = 30.0  # the warm process ends after this long without a step
 START_S = 180.0  # a busy machine may need this long for the imports

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +21,9 @@ from PIL import Image
 
 from workflow_scripts.datasets import store as store_module
 from workflow_scripts.datasets.geometry import GEOMETRIES, prepare
+from workflow_scripts.datasets.kept import Kept
 from workflow_scripts.datasets.pixels import open_store
-from workflow_scripts.datasets.store import main
+from workflow_scripts.datasets.store import decode, main
 from workflow_scripts.problems import InputError
 
 
@@ -155,7 +157,7 @@ def test_data_set_of_which_nothing_decodes_is_refused(folder: Folder) -> None:
     folder.add("b.png", b"y")
     with pytest.raises(InputError, match="expected images that decode, found 2 that do not"):
         main(folder.arguments())
-    assert [path.name for path in folder.path.iterdir() if "partial" in path.name] == []
+    assert not folder.store.exists()
 
 
 @pytest.mark.parametrize(
@@ -189,24 +191,46 @@ def test_failed_run_takes_the_old_index_away(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_killed_run_leaves_nothing_that_is_accepted_and_the_next_run_succeeds(
-    folder: Folder,
+def test_killed_run_leaves_nothing_that_is_accepted_and_the_next_run_goes_on(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in range(16):
-        folder.add(f"{number:02d}.png", encoded(number, side=700))
+        content = b"" if number == 1 else encoded(number, side=900)
+        folder.add(f"{number:02d}.png", content)
     arguments = folder.arguments()
     command = [sys.executable, "-m", "workflow_scripts.datasets.store", *arguments]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True) as process:
         deadline = time.monotonic() + 30
-        while not list(folder.path.glob(".s.*.partial.npy")) and time.monotonic() < deadline:
-            time.sleep(0.01)
+        while not list(folder.path.glob(".s.kept/rows3.json")) and time.monotonic() < deadline:
+            time.sleep(0.001)
         os.killpg(process.pid, signal.SIGKILL)
-    assert len(list(folder.path.glob(".s.*.partial.npy"))) == 1
+    finished = len(list(folder.path.glob(".s.kept/rows*.json")))
+    assert finished >= 4
     assert not folder.store.exists()
     assert not folder.index.exists()
+    decoded = []
+
+    def counted(*arguments: Any) -> Any:
+        decoded.append(arguments)
+        return decode(*arguments)
+
+    monkeypatch.setattr(store_module, "decode", counted)
     main(arguments)
-    assert len(open_store(folder.store, folder.index).images) == 16
-    assert not list(folder.path.glob(".s.*.partial.npy"))
+    assert len(decoded) == 16 - finished
+    images, image_id, _ = open_store(folder.store, folder.index)
+    assert len(image_id) == 15
+    for pixels, name in zip(images, image_id, strict=True):
+        with Image.open(folder.root / name) as image:
+            np.testing.assert_array_equal(pixels, prepare(image, GEOMETRIES["short224"]))
+    assert not list(folder.path.glob(".s.kept"))
+
+
+def test_what_was_kept_for_other_files_is_not_taken(folder: Folder) -> None:
+    folder.add("a.png", encoded(0))
+    kept = Kept(folder.store, {"rows": "of another manifest"})
+    kept.path("rows0.json").write_text('{"faults": []}')
+    main(folder.arguments())
+    assert open_store(folder.store, folder.index).images.any()
 
 
 def test_step_starts_without_torch_and_pandas() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -70,6 +71,64 @@ def test_two_processes_make_the_same_store_as_one(tmp_path: Path) -> None:
     extra = ["--grid", "inplane137", "--quarantine", f"{stem}.q.csv", "--jobs", "2"]
     volume_store.main([*words, *files, *extra])
     assert Path(f"{stem}.i.npy").read_bytes() == first
+
+
+class Stopped(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, module: Any, name: str, n: int) -> list[str]:
+    """Let the function `name` of `module` stop the run at its call number `n`; list its calls."""
+    calls: list[str] = []
+    function = getattr(module, name)
+
+    def counted(*arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) > n:
+            raise Stopped
+        return function(*arguments)
+
+    monkeypatch.setattr(module, name, counted)
+    return calls
+
+
+def test_a_killed_store_goes_on_with_the_volumes_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made(tmp_path, "acdc", "inplane137")
+    files = [Path(f"{tmp_path}/acdc.{kind}") for kind in ("i.npy", "m.npy", "slices")]
+    expected = [file.read_bytes() for file in files]
+    with monkeypatch.context() as patch:
+        stop_after(patch, volume_store, "prepare_row", 3)
+        with pytest.raises(Stopped):
+            store(tmp_path, "acdc", "inplane137")
+    assert not files[2].exists()
+    calls = stop_after(monkeypatch, volume_store, "prepare_row", 99)
+    store(tmp_path, "acdc", "inplane137")
+    assert len(calls) == len(pd.read_parquet(tmp_path / "acdc.parquet")) - 3
+    assert [file.read_bytes() for file in files] == expected
+    assert not list(tmp_path.glob(".*.kept"))
+
+
+def test_a_killed_corruption_goes_on_with_the_volumes_that_are_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = made(tmp_path, "acdc", "inplane137")
+    marker = tmp_path / "acdc_c" / "CORRUPTED.json"
+    words = ["--manifest", f"{root}.parquet", "--card", f"{root}.json", "--root", str(root)]
+    words += ["--options", '{"draws": 1}', "--seed", "3", "--out", str(marker)]
+    corrupt.main(words)
+    expected = {path: path.read_bytes() for path in marker.parent.rglob("*.*")}
+    n_volumes = len(corrupt.test_rows(Path(f"{root}.parquet")))
+    marker.unlink()
+    with monkeypatch.context() as patch:
+        stop_after(patch, corrupt, "read_checked", 1)
+        with pytest.raises(Stopped):
+            corrupt.main(words)
+    calls = stop_after(monkeypatch, corrupt, "read_checked", 99)
+    corrupt.main(words)
+    assert len(calls) == n_volumes - 1
+    assert {path: path.read_bytes() for path in marker.parent.rglob("*.*")} == expected
 
 
 def test_a_file_changed_after_the_manifest_stops_the_store(tmp_path: Path) -> None:

@@ -94,6 +94,29 @@ def test_motion_is_torchios(case: dict[str, Any]) -> None:
     np.testing.assert_allclose(KERNELS["RandomMotion"](VOLUME, *arrays), case["output"], atol=ATOL)
 
 
+def test_every_kernel_agrees_with_the_installed_torchio() -> None:
+    import torch
+    import torchio
+
+    rng = np.random.default_rng(0)
+    volume = rng.random((6, 20, 22))
+    coefficients, position = rng.uniform(-0.5, 0.5, 20), np.array([0.5, 0.7, 0.2])
+    moves = rng.uniform(-20, 20, (2, 3)), rng.uniform(-5, 5, (2, 3)), np.array([0.35, 0.7])
+    cases: list[tuple[str, tuple[Any, ...], Any]] = [
+        ("RandomBias", (coefficients,), torchio.BiasField(list(coefficients), 3)),
+        ("RandomSpike", (position, 1.5), torchio.Spike(position[None], 1.5)),
+        ("RandomMotion", moves, torchio.Motion(*moves, "linear")),
+        *(
+            ("RandomGhosting", (5, axis, 0.7), torchio.Ghosting(5, axis, 0.7, None))
+            for axis in range(3)
+        ),
+    ]
+    for name, parameters, transform in cases:
+        image = torchio.ScalarImage(tensor=torch.from_numpy(volume)[None].float())
+        expected = transform(image).data[0].numpy()
+        np.testing.assert_allclose(KERNELS[name](volume, *parameters), expected, atol=2e-6)
+
+
 def test_motion_without_movement_and_ghosts_without_strength_change_nothing() -> None:
     still = np.zeros((2, 3))
     times = np.array([0.3, 0.7])

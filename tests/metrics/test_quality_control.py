@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from workflow_scripts.metrics.correlation import bootstrap_spearman, spearman
 from workflow_scripts.metrics.quality_control import (
     area_under,
     fractions,
     ideal_corner,
     quality_control_curve,
 )
+from workflow_scripts.metrics.rank_correlation import bootstrap_spearman, spearman
 
 Golden = dict[str, Any]
 

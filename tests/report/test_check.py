@@ -6,7 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
+from tests.datasets.segmentation_archives import write_small
+from workflow_scripts.datasets import phantom
+from workflow_scripts.datasets.layout import layout_named, layout_names
 from workflow_scripts.problems import InputError
 from workflow_scripts.report.check import check_checkpoint, check_dataset, main
 
@@ -43,6 +47,40 @@ def test_absent_data_are_missing_with_the_way_to_get_them(config: dict[str, Any]
     assert (finding.status, finding.found) == ("missing", "no such folder, or an empty one")
     assert "ICIAR2018_BACH_Challenge" in finding.next_step
     assert "https://" in finding.next_step
+
+
+def test_every_configured_data_set_is_missing_with_the_way_to_get_it(
+    config: dict[str, Any], root: Path
+) -> None:
+    published = yaml.safe_load((root / "config.yaml").read_text())["datasets"]
+    config["datasets"] = published
+    for name, entry in published.items():
+        finding = check_dataset(config, name)
+        assert finding.status == "missing", name
+        assert entry["root"] in finding.where
+        assert "https://" in finding.next_step or "made_from" in entry, name
+
+
+BY_PATIENT = ("chestx", "chexpert", "padchest", "mimic_cxr", "diabetic_retinopathy")
+
+
+@pytest.mark.parametrize(
+    "layout", [one for one in layout_names() if one not in ("table", "acdc_c")]
+)
+def test_every_layout_is_found_as_its_phantom_writes_it(
+    config: dict[str, Any], layout: str
+) -> None:
+    folder = Path(config["data_root"]) / layout
+    if layout_named(layout).segmentation is None:
+        size = {"patients" if layout in BY_PATIENT else "images": 60, "image_size": 64}
+        words = ["--dataset", layout, "--options", json.dumps({"layout": layout}), "--seed", "0"]
+        words += ["--phantom", json.dumps(size), "--out", str(folder / "PHANTOM.json")]
+        phantom.main(words)
+    else:
+        write_small(folder, layout, 6)
+    config["datasets"] = {"one": {"layout": layout, "root": layout}}
+    finding = check_dataset(config, "one")
+    assert (finding.status, finding.next_step) == ("found", "nothing"), finding
 
 
 def test_an_empty_folder_is_missing_data(config: dict[str, Any]) -> None:
@@ -156,6 +194,18 @@ def test_everything_configured_is_printed_and_written(
     shown = capsys.readouterr().out
     assert shown.endswith("0 found, 2 missing, 0 refused, 0 phantom\n")
     assert all(line["name"] in shown for line in lines)
+
+
+def test_licence_and_access_stand_beside_what_a_person_must_agree_to(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config["datasets"]["chexpert"] = {"layout": "chexpert", "root": "chexpert"}
+    config["checkpoints"]["moco-v2"]["licence"] = "CC-BY-NC-4.0"
+    main(["--config", json.dumps(config), "--out", str(tmp_path / "check.csv")])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "terms: Stanford University Dataset Research Use Agreement" in shown
+    assert "free after registration and agreement" in shown
+    assert "terms: CC-BY-NC-4.0" in shown
 
 
 def test_a_configuration_that_is_no_json_is_refused(tmp_path: Path) -> None:

@@ -233,6 +233,27 @@ def read_races(root: Path) -> dict[str, str | None]:
     return dict(zip(pairs["PATIENT"].str.strip(), known, strict=True))
 
 
+def pairs(images: pd.DataFrame) -> pd.DataFrame:
+    """Return each lateral image with a frontal one of the same study, for multi-view invariance.
+
+    Args:
+        images: rows with `patient_id`, `study_id`, `view` and `image_id`, such as a manifest.
+
+    Returns:
+        One row a lateral image: `patient_id, lateral, frontal` (image ids). The frontal image is
+        `view1_frontal` as in the released code, or the study's first one where it has another
+        number (there the released code stops). Studies without a frontal image are left out.
+
+    Source: released code, spec section 3.
+    """
+    is_lateral = images["view"] == "lateral"
+    names = {"image_id": "frontal"}
+    frontal = images[~is_lateral].sort_values("image_id").drop_duplicates("study_id")
+    frontal = frontal[["study_id", "image_id"]].rename(columns=names)
+    both = images[is_lateral].merge(frontal, on="study_id", how="inner", validate="m:1")
+    return both.rename(columns={"image_id": "lateral"})[["patient_id", "lateral", "frontal"]]
+
+
 def write(root: Path, truth: pd.DataFrame, render: Render, options: Options) -> None:
     """Write `truth` as the archive: the release is the one that its paths begin with.
 

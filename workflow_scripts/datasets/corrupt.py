@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from workflow_scripts.code_digest import code_digest
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.acdc_c import CORRUPTIONS
 from workflow_scripts.datasets.corruptions import (
@@ -34,6 +35,7 @@ from workflow_scripts.datasets.corruptions import (
     draw,
     rescale_slices,
 )
+from workflow_scripts.datasets.kept import Kept
 from workflow_scripts.datasets.layout import PHANTOM_MARK, layout_named
 from workflow_scripts.datasets.nifti import write_nifti
 from workflow_scripts.datasets.segmentation import Segmentation
@@ -123,10 +125,16 @@ def _window_start(n: int) -> int:
 
 
 def corrupt_row(
-    task: Task, root: Path, out: Path, facts: Segmentation, modes: frozenset[str]
+    task: Task, kept: Path, root: Path, out: Path, facts: Segmentation, modes: frozenset[str]
 ) -> dict[str, Parameters]:
-    """Write all corrupted copies of one volume; return their parameters by folder."""
+    """Write all corrupted copies of one volume; return their parameters by folder.
+
+    What an earlier run finished stands in the folder `kept` and is not made again.
+    """
     row, settings, seed = task
+    finished = kept / f"{row['patient_id']}-{row['frame']}.json"
+    if finished.is_file():
+        return read_json(finished)
     volume = in_plane_137(read_checked(root, row, facts, modes).volume)
     drawn = {}
     for corruption in CORRUPTIONS:
@@ -141,6 +149,7 @@ def corrupt_row(
             drawn[name] = {
                 key: np.asarray(value).tolist() for key, value in sorted(parameters.items())
             }
+    write_json(finished, drawn)
     return drawn
 
 
@@ -179,10 +188,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise refuse(str(given.card), "a layout with masks", layout.name, "see made_from")
     settings = read_settings(given.options)
     tasks = [Task(row, settings, given.seed) for row in test_rows(given.manifest)]
-    for corruption in CORRUPTIONS:  # what another choice of draws left
-        shutil.rmtree(folder / corruption, ignore_errors=True)
+    about = {"made_from": card["dataset"], "manifest_sha256": sha256_of(given.manifest)}
+    about |= {"seed": given.seed, **settings._asdict(), "phantom": card["phantom"]}
+    code = code_digest(
+        "workflow_scripts.datasets.corrupt", f"workflow_scripts.datasets.{card['layout']}"
+    )
+    kept = Kept(given.out, {**about, "root": str(given.root.absolute()), "code": code})
+    if not kept.parts():
+        for corruption in CORRUPTIONS:  # what another choice of draws left
+            shutil.rmtree(folder / corruption, ignore_errors=True)
     work = partial(
-        corrupt_row, root=given.root, out=folder, facts=layout.segmentation, modes=layout.modes
+        corrupt_row,
+        kept=kept.folder,
+        root=given.root,
+        out=folder,
+        facts=layout.segmentation,
+        modes=layout.modes,
     )
     drawn: dict[str, Parameters] = {}
     for parameters in outcomes(tasks, given.jobs, work):
@@ -190,9 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if card["phantom"]:
         content = {"phantom": True, "layout": "acdc_c", "images": len(drawn)}
         write_json(folder / PHANTOM_MARK, content)
-    about = {"made_from": card["dataset"], "manifest_sha256": sha256_of(given.manifest)}
-    about |= {"seed": given.seed, **settings._asdict(), "phantom": card["phantom"]}
     write_json(given.out, {**about, "parameters": dict(sorted(drawn.items()))})
+    kept.drop()
     log.info("%d corrupted volumes of %d", len(drawn), len(tasks))
 
 

@@ -5,13 +5,15 @@
         --quarantine short224.quarantine.csv
 
 A file that no longer has the manifest's hash stops the step. A file whose pixels do not decode is
-left out of store and index and listed in the quarantine; nothing is put in its place.
+left out of store and index and listed in the quarantine; nothing is put in its place. A run that
+was killed goes on where it stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -30,17 +32,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from workflow_scripts.code_digest import code_digest
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.geometry import GEOMETRIES, BitDepth, Geometry, prepare
 from workflow_scripts.datasets.image_source import read_image
-from workflow_scripts.files import write_atomic, write_text
+from workflow_scripts.datasets.kept import Kept
+from workflow_scripts.files import read_json, void, write_atomic, write_json, write_text
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.progress import progress
 from workflow_scripts.speed import tune_allocator
 
 log = logging.getLogger(__name__)
 
-MAX_CHUNK: Final = 64  # images a worker takes at a time: seconds of work, so the bar moves
+MAX_CHUNK: Final = 64  # images a worker takes at a time, and least number of such portions
 MOVE_ROWS: Final = 256  # rows moved at a time when refused images leave gaps
 
 
@@ -87,6 +91,7 @@ class Chunk:
     """Neighbouring rows for one worker, which writes them into the shared file itself."""
 
     store: Path
+    finished: Path  # lists the chunk's faults, once it is done
     root: Path
     geometry: Geometry
     bit_depth: BitDepth
@@ -135,7 +140,12 @@ def decode(content: bytes, geometry: Geometry, bit_depth: BitDepth) -> NDArray[n
 
 
 def fill_chunk(chunk: Chunk) -> list[Fault]:
-    """Decode the images of `chunk` into the store and return what could not be stored."""
+    """Decode the images of `chunk` into the store and return what could not be stored.
+
+    A chunk that an earlier run finished is not decoded again.
+    """
+    if chunk.finished.is_file():
+        return [Fault(*fault) for fault in read_json(chunk.finished)["faults"]]
     images = np.load(chunk.store, mmap_mode="r+")
     faults = []
     for row, (_, path, sha256) in enumerate(chunk.rows, start=chunk.first):
@@ -152,6 +162,9 @@ def fill_chunk(chunk: Chunk) -> list[Fault]:
             images[row] = decode(source.file(), chunk.geometry, chunk.bit_depth)
         except DECODING_ERRORS as error:
             faults.append(Fault(row, "pixels", " ".join(str(error).split())))
+    images.flush()
+    if all(fault.kind == "pixels" for fault in faults):  # a changed file may be restored
+        write_json(chunk.finished, {"faults": faults})
     return faults
 
 
@@ -159,33 +172,47 @@ def build(
     rows: Sequence[Row],
     root: Path,
     geometry: Geometry,
-    store: Path,
+    kept: Kept,
     bit_depth: BitDepth = None,
     jobs: int = 1,
     slices: Path | None = None,
-) -> list[Fault]:
-    """Fill the array `store` with the images of `rows` that decode, in their order.
+) -> tuple[Path, list[Fault]]:
+    """Fill an array with the images of `rows` that decode, in their order.
 
     Args:
         rows: images of the manifest.
         root: the data set's folder, to which the paths are relative.
         geometry: resize and crop.
-        store: file to write, whole; shape (N - refused, crop, crop, 3), uint8.
+        kept: holds the array under way, and what a killed run finished of it.
         bit_depth: see `geometry.prepare`.
         jobs: processes.
         slices: folder that keeps the slices of volumes; see `image_source.read_image`.
 
     Returns:
-        The images left out, because their pixels do not decode, by row.
+        The file with the array, shape (N - refused, crop, crop, 3), uint8, and the images left
+        out because their pixels do not decode, by row.
 
     Raises:
         InputError: if a file is not the one of the manifest, or no image decodes.
     """
-    shape = (len(rows), geometry.crop, geometry.crop, 3)
-    np.lib.format.open_memmap(store, mode="w+", dtype=np.uint8, shape=shape).flush()
-    size = max(1, min(MAX_CHUNK, len(rows) // (4 * jobs)))
+    store = kept.path("images.npy")
+    if not store.is_file():
+        shape = (len(rows), geometry.crop, geometry.crop, geometry.channels)
+        new = kept.path("new.npy")
+        np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=shape).flush()
+        new.replace(store)
+    size = max(1, min(MAX_CHUNK, len(rows) // MAX_CHUNK))
     chunks = [
-        Chunk(store, root, geometry, bit_depth, first, tuple(rows[first : first + size]), slices)
+        Chunk(
+            store,
+            kept.path(f"rows{first}.json"),
+            root,
+            geometry,
+            bit_depth,
+            first,
+            tuple(rows[first : first + size]),
+            slices,
+        )
         for first in range(0, len(rows), size)
     ]
     faults = sorted(_shown(_outcomes(chunks, jobs), len(rows)))
@@ -199,8 +226,9 @@ def build(
             f"{len(rows)} that do not ({faults[0].reason})",
             "look at the files; the archive may be incompletely unpacked",
         )
+    kept.invalidate()
     _close_gaps(store, [fault.row for fault in faults])
-    return faults
+    return store, faults
 
 
 def _outcomes(chunks: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, list[Fault]]]:
@@ -318,34 +346,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given.store.parent.mkdir(parents=True, exist_ok=True)
     # The index is what a reader needs first: without it, an interrupted run leaves nothing valid.
     given.index.unlink(missing_ok=True)
-    _drop_leftovers(given.store)
-    faults: list[Fault] = []
-
-    def fill(partial: Path) -> None:
-        faults.extend(
-            build(
-                rows,
-                given.root,
-                GEOMETRIES[given.geometry],
-                partial,
-                given.bit_depth,
-                max(1, given.jobs),
-                given.slices,
-            )
-        )
-
-    write_atomic(given.store, fill)
+    geometry, bit_depth = GEOMETRIES[given.geometry], given.bit_depth
+    kept = Kept(given.store, identity(rows, given.root, geometry, bit_depth))
+    array, faults = build(
+        rows, given.root, geometry, kept, bit_depth, max(1, given.jobs), given.slices
+    )
+    write_atomic(given.store, lambda partial: void(array.replace(partial)))
+    kept.drop()
     write_quarantine(given.quarantine, rows, faults)
     refused = {fault.row for fault in faults}
-    kept = [row for number, row in enumerate(rows) if number not in refused]
-    write_index(given.index, kept, given.geometry, given.bit_depth)
-    log.info("%d images stored, %d in quarantine", len(kept), len(refused))
+    stored = [row for number, row in enumerate(rows) if number not in refused]
+    write_index(given.index, stored, given.geometry, given.bit_depth)
+    log.info("%d images stored, %d in quarantine", len(stored), len(refused))
 
 
-def _drop_leftovers(store: Path) -> None:
-    """Remove what a killed run left: partial arrays can be as large as the data set."""
-    for leftover in store.parent.glob(f".{store.stem}.*.partial{store.suffix}"):
-        leftover.unlink()
+def identity(
+    rows: Sequence[Row], root: Path, geometry: Geometry, bit_depth: BitDepth
+) -> dict[str, object]:
+    """Return all that decides the pixels of each row of the store."""
+    listed = hashlib.sha256(repr([tuple(row) for row in rows]).encode()).hexdigest()
+    made = {"root": str(root.absolute()), "geometry": asdict(geometry), "bit_depth": bit_depth}
+    return {**made, "rows": listed, "code": code_digest("workflow_scripts.datasets.store")}
 
 
 if __name__ == "__main__":

@@ -5,13 +5,15 @@
         --masks inplane137.masks.npy --index inplane137.parquet --quarantine inplane137.csv
 
 Slices differ in size, so both arrays are flat and the index says where a slice begins. A file
-that no longer has the manifest's hash stops the step.
+that no longer has the manifest's hash stops the step. A run that was killed goes on where it
+stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -26,7 +28,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.code_digest import code_digest
 from workflow_scripts.command_line import run
+from workflow_scripts.datasets.kept import Kept
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.datasets.nifti import VolumeError
 from workflow_scripts.datasets.segmentation import Segmentation, Volume
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILES = ("path", "sha256", "mask_path", "mask_sha256", "contour")
+PACKAGE = "workflow_scripts.datasets"
 NEEDED = ("image_id", "patient_id", *FILES, "frame", "frame_index")
 
 
@@ -54,6 +59,36 @@ class Prepared(NamedTuple):
 
 
 def prepare(
+    row: dict[str, Any],
+    kept: Path,
+    root: Path,
+    grid: str,
+    facts: Segmentation,
+    modes: frozenset[str],
+) -> Prepared:
+    """Read one manifest row and bring it to the grid; what an earlier run finished is read back.
+
+    Args:
+        row: of the manifest.
+        kept: folder of the finished volumes.
+        root: the data set's folder.
+        grid: name of the working grid.
+        facts: what the layout says of its masks.
+        modes: pixel types that the layout's files may have.
+    """
+    part = kept / f"{hashlib.sha256(row['image_id'].encode()).hexdigest()}.npz"
+    if part.is_file():
+        with np.load(part) as stored:
+            volume = Volume(stored["image"], stored["mask"], tuple(stored["spacing_mm"].tolist()))
+        return Prepared(volume, None)
+    prepared = prepare_row(row, root, grid, facts, modes)
+    if prepared.volume is not None:
+        content = prepared.volume._asdict()
+        write_atomic(part, lambda partial: np.savez(partial, **content))
+    return prepared
+
+
+def prepare_row(
     row: dict[str, Any], root: Path, grid: str, facts: Segmentation, modes: frozenset[str]
 ) -> Prepared:
     """Read one manifest row and bring it to the grid."""
@@ -208,8 +243,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     layout = layout_named(card["layout"])
     if layout.segmentation is None:
         raise refuse(str(given.card), "a layout with masks", layout.name, "use the image store")
+    listed = hashlib.sha256(repr(rows).encode()).hexdigest()
+    code = code_digest(f"{PACKAGE}.volume_store", f"{PACKAGE}.{card['layout']}")
+    about = {"root": str(given.root.absolute()), "grid": given.grid, "rows": listed, "code": code}
+    kept = Kept(given.images, about)
     work = partial(
-        prepare, root=given.root, grid=given.grid, facts=layout.segmentation, modes=layout.modes
+        prepare,
+        kept=kept.folder,
+        root=given.root,
+        grid=given.grid,
+        facts=layout.segmentation,
+        modes=layout.modes,
     )
     given.index.unlink(missing_ok=True)  # without it, an interrupted run leaves nothing valid
     found: list[Any] = []
@@ -228,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     about = {"grid": given.grid, "classes": card["classes"], "phantom": card["phantom"]}
     table = index_table(index, about)
     write_atomic(given.index, lambda partial: void(pq.write_table(table, partial)))
+    kept.drop()
     log.info("%d slices of %d volumes stored, %d volumes in quarantine",
              len(index.slice), len(rows) - len(faults), len(faults))  # fmt: skip
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ Floats = NDArray[np.float64]
 Counts = NDArray[np.int64]
 NORMAL_95 = 1.96  # two-sided 95 % quantile of the normal distribution, as the papers round it
 CONFIDENCE = 0.95
+BLOCK_CASES = 2_000_000  # resamples x cases worked out at a time: 16 MB a column (ours)
 N_RESAMPLES = 2000  # ours: the percentile of a bound then wavers by about 0.5 %
 
 
@@ -43,6 +45,8 @@ class Interval(NamedTuple):
 
 
 Statistic = Callable[[Counts], float]
+# from how often each patient was drawn in each of R resamples, shape (R, P), to R values
+ManyStatistic = Callable[[Counts], Floats]
 
 
 def mean_interval(values: ArrayLike) -> MeanInterval:
@@ -205,8 +209,18 @@ def percentile_interval(
     if n_patients < 2:
         return Interval(math.nan, math.nan, n_patients, 0)
     values = np.fromiter(map(statistic, resamples(n_patients, rng, n_resamples)), np.float64)
+    return central_interval(values, n_patients)
+
+
+def central_interval(values: Floats, n_patients: int) -> Interval:
+    """Return the central 95 % of a statistic's defined values over the resamples.
+
+    Args:
+        values: one a resample, NaN where undefined, shape (n_resamples,).
+        n_patients: that were drawn from; below two the bounds are NaN.
+    """
     values = values[~np.isnan(values)]
-    if len(values) == 0:
+    if n_patients < 2 or len(values) == 0:
         return Interval(math.nan, math.nan, n_patients, 0)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -290,3 +304,25 @@ def holm(p_values: ArrayLike) -> Floats:
     steps = raw[order] * np.arange(len(order), 0, -1)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
     return adjusted
+
+
+def resampled(
+    statistics: Sequence[ManyStatistic], n_patients: int, rng: np.random.Generator,
+    n_resamples: int, n_cases: int,
+) -> Floats:  # fmt: skip
+    """Return the values of several statistics on the same resamples, shape (n_resamples, M).
+
+    Args:
+        statistics: M of them.
+        n_patients: that are drawn from.
+        rng: the source of the resamples.
+        n_resamples: how many.
+        n_cases: behind a statistic; so many resamples are worked out at a time as fit in memory.
+    """
+    size = max(1, BLOCK_CASES // max(n_cases, n_patients))
+    draws = resamples(n_patients, rng, n_resamples)
+    blocks = []
+    while block := list(islice(draws, size)):
+        drawn = np.stack(block)
+        blocks.append(np.stack([statistic(drawn) for statistic in statistics], axis=1))
+    return np.concatenate(blocks) if blocks else np.empty((0, len(statistics)))

@@ -10,7 +10,7 @@ import numpy as np
 # Random streams of one patient: the same words give the same numbers, so that what belongs to
 # the patient ("anatomy") stays the same in every image, and an image has its own ("image", id).
 Streams = Callable[..., np.random.Generator]
-SHARES = ("confounder_strength", "ambiguity_varies")  # knobs that end at 1
+RANGES = {"confounder_strength": (-1.0, 1.0), "ambiguity_varies": (0.0, 1.0)}  # others: 0 to 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,9 @@ class Knobs:
         disease_signal: how visible findings are; at 0 images do not depend on the disease.
         domain_shift: another hospital: tone curve, noise, sharpness and marker.
         confounder_strength: how often a mark without medical meaning (chest: the `PORTABLE`
-            label; histology: pen ink) goes with disease: 0 as often in health, 1 always and only.
+            label; histology: pen ink) goes with disease: 0 as often in health, 1 always and only,
+            -1 the reverse: always and only in health.
+        confounder_finding: the finding that the mark goes with instead of any disease (chest).
         attribute_signal: how much sex and age show.
         contour_ambiguity: blur of the borders of organs and findings.
         ambiguity_varies: how much it differs between patients (volumes and lesions): at 0 all have
@@ -36,14 +38,19 @@ class Knobs:
     contour_ambiguity: float = 0.0
     ambiguity_varies: float = 0.0
     artefact_level: float = 0.2
+    confounder_finding: str = ""
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            highest = 1.0 if field.name in SHARES else 3.0
+            if field.name == "confounder_finding":
+                if not isinstance(value, str):
+                    raise ValueError(f"{field.name}: expected a finding, got {value!r}")
+                continue
+            lowest, highest = RANGES.get(field.name, (0.0, 3.0))
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-            if not is_number or not 0.0 <= value <= highest:
-                raise ValueError(f"{field.name}: expected 0 to {highest}, got {value!r}")
+            if not is_number or not lowest <= value <= highest:
+                raise ValueError(f"{field.name}: expected {lowest:g} to {highest:g}, got {value!r}")
 
 
 def of_patient(knobs: Knobs, rng: np.random.Generator) -> Knobs:

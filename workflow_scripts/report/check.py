@@ -25,7 +25,7 @@ from workflow_scripts.problems import InputError, refuse
 from workflow_scripts.report.long_form import csv_text
 
 FOUND, MISSING, REFUSED, PHANTOM = "found", "missing", "refused", "phantom"
-NOTHING = "nothing"
+NOTHING, NONE, UNSTATED = "nothing", "none", "not stated"
 WIDTH = 100  # columns of the printed table; a common terminal
 START_BYTES = 64  # enough to tell weights from a web page
 NOT_WEIGHTS = {
@@ -46,6 +46,7 @@ class Finding:
         where: the folder or file looked at.
         found: what stands there.
         next_step: what the user can do; `nothing` where all is well.
+        terms: licence, and who may have it; `none` for what the workflow makes.
     """
 
     kind: str
@@ -54,6 +55,7 @@ class Finding:
     where: str
     found: str
     next_step: str
+    terms: str
 
 
 COLUMNS = tuple(field.name for field in fields(Finding))
@@ -66,7 +68,8 @@ def check_dataset(config: Json, name: str) -> Finding:
 
     def finding(status: str, found: str, next_step: str = NOTHING) -> Finding:
         """Fill in what does not depend on the outcome."""
-        return Finding("data set", name, status, str(folder), found, next_step)
+        terms = NONE if status == PHANTOM else terms_of(entry)
+        return Finding("data set", name, status, str(folder), found, next_step, terms)
 
     if entry["root"] in config["phantoms"]["datasets"]:
         return finding(PHANTOM, "made by the workflow")
@@ -81,6 +84,17 @@ def check_dataset(config: Json, name: str) -> Finding:
         return finding(MISSING, "no such folder, or an empty one", how_to_get)
     made = Path(config["pathvars"]["results"]) / "datasets" / name
     return finding(*_manifest_state(made))
+
+
+def terms_of(entry: Json) -> str:
+    """Return licence and access class of a data set; nothing is known of an unknown layout."""
+    from workflow_scripts.datasets.layout import layout_named
+
+    try:
+        layout = layout_named(entry["layout"])
+    except InputError:
+        return UNSTATED
+    return "; ".join(str(entry.get(key) or getattr(layout, key)) for key in ("licence", "access"))
 
 
 def _read_index_if_there(folder: Path, entry: Json) -> str:
@@ -124,7 +138,8 @@ def check_checkpoint(config: Json, name: str) -> Finding:
     def finding(status: str, found: str, next_step: str = NOTHING) -> Finding:
         """Fill in what does not depend on the outcome."""
         place = str(where) if "file" in entry else "no file"
-        return Finding("checkpoint", name, status, place, found, next_step)
+        terms = str(entry.get("licence", UNSTATED)) if "file" in entry else NONE
+        return Finding("checkpoint", name, status, place, found, next_step, terms)
 
     if entry.get("weights") == "seeded":
         return finding(FOUND, "seeded weights, untrained; made by the workflow")
@@ -163,6 +178,8 @@ def printed(findings: Iterable[Finding]) -> str:
         lines += _wrapped(f"{finding.where}: {finding.found}", start)
         if finding.next_step != NOTHING:
             lines += _wrapped(finding.next_step, "    next step: ")
+        if finding.terms != NONE:
+            lines += _wrapped(finding.terms, "    terms: ")
     counts = [sum(f.status == s for f in shown) for s in (FOUND, MISSING, REFUSED, PHANTOM)]
     lines += ["", "{} found, {} missing, {} refused, {} phantom".format(*counts)]
     return "\n".join(lines) + "\n"

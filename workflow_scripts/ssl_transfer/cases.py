@@ -127,9 +127,9 @@ def read_cases(
         InputError: files of different data sets or checkpoints, features of another pipeline,
             images that the manifest does not know, a split that leaks or has no certificate.
     """
-    card = _read_keys(paths.card, CARD_KEYS)
-    certificate = _read_keys(paths.certificate, CERTIFICATE_KEYS)
-    features, image_id, provenance = _read_features(paths.features)
+    card = read_keys(paths.card, CARD_KEYS)
+    certificate = read_keys(paths.certificate, CERTIFICATE_KEYS)
+    features, image_id, provenance = read_features(paths.features)
     geometry = card["geometry_released"] if options.geometry == BY_DATASET else options.geometry
     wanted = {
         "dataset": card["dataset"],
@@ -139,11 +139,11 @@ def read_cases(
         "geometry": geometry,
         "normalisation": options.normalisation,
     }
-    leak = _checked_leak(paths.leak_free, options.split_column)
+    leak = checked_leak(paths.leak_free, options.split_column)
     _check_provenance(paths.features, provenance, wanted)
-    table = _read_manifest(paths.manifest, options.split_column)
-    table["feature_row"] = _feature_rows(paths, table, image_id)
-    labelled, classes = _single_label(table, paths, card["classes"], finding)
+    table = read_manifest(paths.manifest, options.split_column)
+    table["feature_row"] = feature_rows(paths, table, image_id)
+    labelled, classes = single_label(table, paths, card["classes"], finding)
     return Cases(
         table=labelled.assign(part=labelled[options.split_column]),
         features=features,
@@ -186,7 +186,7 @@ def _seed(text: str) -> int:
     return seed
 
 
-def _read_keys(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
+def read_keys(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     """Return a JSON object that has all `keys`."""
     content = read_json(path)
     missing = [key for key in keys if key not in content]
@@ -196,7 +196,7 @@ def _read_keys(path: Path, keys: tuple[str, ...]) -> dict[str, Any]:
     return content
 
 
-def _read_features(
+def read_features(
     path: Path,
 ) -> tuple[NDArray[np.float32], NDArray[np.str_], dict[str, Any]]:
     """Return features (N, F), image ids (N,) and provenance of a features file."""
@@ -230,7 +230,7 @@ def _check_provenance(path: Path, provenance: Mapping[str, Any], wanted: Mapping
         raise InputError(problems)
 
 
-def _checked_leak(path: Path, split_column: str) -> dict[str, Any]:
+def checked_leak(path: Path, split_column: str) -> dict[str, Any]:
     """Return the certificate of a split; `split` must be free of leaks."""
     content = read_json(path)
     if split_column not in content:
@@ -252,7 +252,7 @@ def _checked_leak(path: Path, split_column: str) -> dict[str, Any]:
     return {key: value for key, value in leak.items() if key != "examples"}
 
 
-def _read_manifest(path: Path, split_column: str) -> pd.DataFrame:
+def read_manifest(path: Path, split_column: str) -> pd.DataFrame:
     """Return the manifest, sorted by image; the columns that no protocol needs are left out."""
     import pyarrow.parquet as pq
 
@@ -275,7 +275,7 @@ def _read_manifest(path: Path, split_column: str) -> pd.DataFrame:
     return table.sort_values("image_id", ignore_index=True)
 
 
-def _feature_rows(
+def feature_rows(
     paths: CasePaths, table: pd.DataFrame, image_id: NDArray[np.str_]
 ) -> NDArray[np.int64]:
     """Return the feature row of each manifest row, -1 where the image was quarantined."""
@@ -294,7 +294,7 @@ def _feature_rows(
     return index.get_indexer(pd.Index(table["image_id"])).astype(np.int64)
 
 
-def _single_label(
+def single_label(
     table: pd.DataFrame, paths: CasePaths, classes: list[str], finding: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the images with a known class, `label` as class index, and the classes' names."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.datasets.layout import layout_named
+from workflow_scripts.ssl_transfer.analysis_plan import AnalysisPlan
 from workflow_scripts.ssl_transfer.protocols import (
     FEW_SHOT,
     LINEAR,
@@ -13,7 +14,8 @@ from workflow_scripts.ssl_transfer.protocols import (
     LinearOptions,
     Protocol,
 )
-from workflow_scripts.system_plan import Named, SystemPlan
+from workflow_scripts.ssl_transfer.training_plan import TrainingPlan
+from workflow_scripts.system_plan import Config, Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
 FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/seed{seed}"
@@ -25,6 +27,11 @@ class SslTransferPlan(SystemPlan):
 
     system = "ssl_transfer"
 
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.training = TrainingPlan(config)
+        self.analysis = AnalysisPlan(config)
+
     def names(self) -> Iterator[Named]:
         """Yield the checkpoints, and the data sets of each step."""
         for index, name in enumerate(self.section["checkpoints"]):
@@ -33,13 +40,21 @@ class SslTransferPlan(SystemPlan):
             for index, column in enumerate(self.section[step]["columns"]):
                 keys = (step, "columns", str(index), "dataset")
                 yield Named(keys, column["dataset"], "datasets")
+        yield from self.training.names()
+        yield from self.analysis.names()
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the tables of class scores."""
         return {
             "ssl_transfer_few_shot": self.few_shot_runs,
             "ssl_transfer_linear": self.linear_runs,
+            **self.training.tables(),
+            **self.analysis.tables(),
         }
+
+    def other_tables(self) -> list[str]:
+        """Return the tables made from other tables."""
+        return self.analysis.other_tables()
 
     def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
         """Return the features of a few-shot run; the released code squashes some data sets."""

@@ -15,8 +15,8 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.metrics.correlation import bootstrap_spearman, spearman
 from workflow_scripts.metrics.quality_control import area_under, quality_control_curve
+from workflow_scripts.metrics.rank_correlation import bootstrap_spearman, spearman
 from workflow_scripts.metrics.statistics import (
     Interval,
     holm,
