@@ -47,6 +47,8 @@ BENCHMARKS = (
     Benchmark("gezo-epoch", ("gezo",), "1.9x CPU"),  # B9
     Benchmark("invariance", ("invariance",), "8x CPU"),  # performance facts, row 4
     Benchmark("pixels", ("pixel_cache",), "50x CPU for PNG, 12x for JPEG"),  # B10
+    Benchmark("le-metrics", ("uncertainty",), "50x CPU"),  # B7
+    Benchmark("le-vs-de", ("layer_ensembles",), "4.7x CPU over five networks; 1.05 of plain"),  # B8
 )
 
 

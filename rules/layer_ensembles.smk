@@ -109,11 +109,101 @@ rule layer_ensembles_cell:
         " --dice-thresholds {params.thresholds:q} --out {output.predictions} > {log} 2>&1"
 
 
+rule layer_ensembles_heat_maps:
+    input:
+        examples=f"<results>/layer_ensembles/scores/{RUN}/examples.npz",
+    output:
+        figure=report(
+            "<results>/figures/layer_ensembles_heat_maps_{dataset}_{method}_{protocol}_{seed}.png",
+            caption="../workflow_scripts/report/captions/layer_ensembles_figure.rst",
+            category="Figures",
+            labels={
+                "table": "layer_ensembles {dataset}",
+                "content": "heat maps, {method}",
+            },
+        ),
+    log:
+        "<logs>/layer_ensembles/heat_maps/{dataset}_{method}_{protocol}_{seed}.log",
+    benchmark:
+        "<benchmarks>/layer_ensembles/heat_maps/{dataset}_{method}_{protocol}_{seed}.tsv"
+    wildcard_constraints:
+        method="|".join(METHODS),
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        skip=lambda w: layer_ensembles_plan.skip(w.dataset, w.method),
+        phantom=lambda w: layer_ensembles_plan.phantom_words(w.dataset),
+        code=code_digest("workflow_scripts.layer_ensembles.heat_maps"),
+    shell:
+        "python -m workflow_scripts.layer_ensembles.heat_maps --examples {input.examples}"
+        " --skip {params.skip} {params.phantom} --out {output.figure}"
+        " --title '{wildcards.dataset}, {wildcards.method} ({wildcards.protocol})' > {log} 2>&1"
+
+
+rule layer_ensembles_quality_control:
+    input:
+        predictions=lambda w: layer_ensembles_plan.correlation_cells(),
+    output:
+        figure=report(
+            "<results>/figures/layer_ensembles_quality_control.png",
+            caption="../workflow_scripts/report/captions/layer_ensembles_figure.rst",
+            category="Figures",
+            labels={"table": "layer_ensembles", "content": "quality control"},
+        ),
+    log:
+        "<logs>/layer_ensembles/quality_control.log",
+    benchmark:
+        "<benchmarks>/layer_ensembles/quality_control.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.uncertainty_figures"),
+    shell:
+        "python -m workflow_scripts.report.uncertainty_figures"
+        " --quality-control {input.predictions} --out {output.figure} > {log} 2>&1"
+
+
+rule layer_ensembles_skips:
+    input:
+        table="<results>/tables/layer_ensembles_skips.csv",
+    output:
+        figure=report(
+            "<results>/figures/layer_ensembles_skips.png",
+            caption="../workflow_scripts/report/captions/layer_ensembles_figure.rst",
+            category="Figures",
+            labels={"table": "layer_ensembles", "content": "skipped heads"},
+        ),
+    log:
+        "<logs>/layer_ensembles/skips.log",
+    benchmark:
+        "<benchmarks>/layer_ensembles/skips.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.uncertainty_figures"),
+    shell:
+        "python -m workflow_scripts.report.uncertainty_figures --skips {input.table}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule layer_ensembles:
     input:
         expand(
             "<results>/tables/{table}.{suffix}",
             table=layer_ensembles_plan.tables(),
-            suffix=["csv", "md", "tex"],
+            suffix=["csv", "md", "tex", "png"],
         ),
+        layer_ensembles_plan.figures(),
     localrule: True

@@ -175,7 +175,7 @@ def test_heads_are_set_once_and_wrong_words_are_refused() -> None:
 
 
 def test_what_cannot_carry_a_head_is_refused_with_the_way_out() -> None:
-    with pytest.raises(InputError, match="did you mean 'encoder.relu'"):
+    with pytest.raises(InputError, match=r"did you mean 'encoder\.relu'"):
         attach_heads(tiny(), EXAMPLE, "segmentation", 2, ["encoder.rellu"])
     with pytest.raises(InputError, match="the network's own output: expected shape"):
         attach_heads(tiny(), EXAMPLE, "segmentation", 4)

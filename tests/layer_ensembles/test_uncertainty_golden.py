@@ -210,7 +210,8 @@ def test_bounds_of_entropy_information_and_nll() -> None:
     p = u.softmax(logits)
     for definition, slack in (("paper", 1.1e-5), ("corrected", 1e-12)):
         maps = u.uncertainty_maps(p, definition)  # type: ignore[arg-type]
-        assert maps.entropy.min() >= -slack and maps.entropy.max() <= math.log(4) + slack
+        assert maps.entropy.min() >= -slack
+        assert maps.entropy.max() <= math.log(4) + slack
         assert maps.mutual_information.min() >= -1e-12
         assert (maps.mutual_information <= maps.entropy + slack).all()
     plain, with_epsilon, stable = (
@@ -229,10 +230,11 @@ def test_nll_of_an_impossible_truth_is_infinite_only_as_the_paper_computes_it() 
     assert u.negative_log_likelihood(logits, truth, "corrected") == pytest.approx(1000.0)
     released = u.negative_log_likelihood(logits, truth, "released")
     assert released == pytest.approx(-math.log(1e-5))
-    options = OPTIONS["paper"]
-    row = next(case_rows(logits[..., None, None].astype(np.float32), truth[:, None, None].astype(np.uint8),
-                         (1, 1, 1), ["mass"], ["mean"], options))  # fmt: skip
-    assert math.isnan(float(row["nll_paper"])) and row["nll_infinite_paper"] == 1
+    volume = logits[..., None, None].astype(np.float32)
+    mask = truth[:, None, None].astype(np.uint8)
+    row = next(case_rows(volume, mask, (1, 1, 1), ["mass"], ["mean"], OPTIONS["paper"]))
+    assert math.isnan(float(row["nll_paper"]))
+    assert row["nll_infinite_paper"] == 1
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import numpy as np
 from workflow_scripts.datasets.acdc_lists import released_list
 from workflow_scripts.datasets.layout import Options, RenderVolume
 from workflow_scripts.datasets.segmentation import FRAMES, Volume
-from workflow_scripts.phantoms.knobs import Knobs
+from workflow_scripts.phantoms.knobs import Knobs, of_patient
 from workflow_scripts.problems import InputError, Problem, nearest, refuse
 from workflow_scripts.randomness import named_rng
 
@@ -233,7 +233,8 @@ def draw_heart(row: Mapping[Any, Any], knobs: Knobs, size: int, seed: int, datas
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
     case = CardiacCase(row["frame"], row["group"], row["vendor"])
-    volume = Volume(*render_cardiac(streams, case, knobs, size))
+    own = of_patient(knobs, streams("ambiguity"))
+    volume = Volume(*render_cardiac(streams, case, own, size))
     return in_plane_137(volume) if str(row["path"]).endswith("_img.nii.gz") else volume
 
 
@@ -246,7 +247,8 @@ def draw_lesion(
 
     streams = functools.partial(named_rng, seed, "phantom", dataset, str(row["patient_id"]))
     case = MammogramCase(str(row["path"]), row["view"], row["group"] == "Malign")
-    pixels, outline = render_mammogram(streams, case, knobs, size)
+    own = of_patient(knobs, streams("ambiguity"))
+    pixels, outline = render_mammogram(streams, case, own, size)
     mask = fill_contour(outline, *pixels.shape)
     return Volume(pixels[None], mask[None], (float("nan"),) * 3), contour_text(outline)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.layer_ensembles.protocols import Combination
 from workflow_scripts.layer_ensembles.staple import binary_staple_mask, label_staple
-from workflow_scripts.metrics.uncertainty import softmax
+from workflow_scripts.metrics.uncertainty import most_likely, softmax
 
 Floats = NDArray[np.float64]
 
@@ -32,7 +32,7 @@ def combine(
         threshold: probability that a foreground class needs; None: the most likely class.
     """
     if how in ("staple", "staple_released"):
-        labels = probabilities.argmax(axis=1)
+        labels = most_likely(probabilities)
         if logits.shape[1] > 2:
             return label_staple(labels)
         return binary_staple_mask(labels == 1, released=how == "staple_released").astype(np.int64)

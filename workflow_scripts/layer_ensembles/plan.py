@@ -108,10 +108,18 @@ class LayerEnsemblesPlan(SystemPlan):
                     run = {"protocol": protocol, "dataset": dataset, "method": method}
                     yield from ({**run, "seed": seed} for seed in self.section["seeds"])
 
-    def scores(self, methods: list[str], dataset: str) -> list[str]:
-        """Return the numbers of the runs of some methods on a data set."""
-        return [
-            f"{self.results}/layer_ensembles/scores/{RUN.format(**run)}/scores.parquet"
-            for run in self.runs(methods)
-            if run["dataset"] == dataset
+    def figures(self) -> list[str]:
+        """Return the figures: heat maps of the first seed, quality control, skipped heads."""
+        first = self.section["seeds"][0]
+        maps = [
+            "heat_maps_{dataset}_{method}_{protocol}_{seed}".format(**run)
+            for run in self.runs([name for name in self.section["methods"] if name == TRAINED])
+            if run["seed"] == first
         ]
+        names = [*maps, "quality_control", "skips"]
+        return [f"{self.results}/figures/layer_ensembles_{name}.png" for name in names]
+
+    def phantom_words(self, dataset: str) -> str:
+        """Return the option that marks a figure of synthetic patients, or nothing."""
+        root = self.config["datasets"][dataset]["root"]
+        return "--phantom" if root in self.config["phantoms"].get("datasets", {}) else ""

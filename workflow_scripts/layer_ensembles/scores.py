@@ -39,7 +39,7 @@ def case_rows(
         options: of the protocol.
     """
     probabilities = uncertainty.softmax(logits)
-    labels = probabilities.argmax(axis=1)
+    labels = uncertainty.most_likely(probabilities)
     agreements = _agreements(labels, structures)
     for skip in range(len(logits)):
         kept, kept_probabilities = logits[skip:], probabilities[skip:]

@@ -43,11 +43,40 @@ class ImageUncertainty(NamedTuple):
 
 def softmax(logits: NDArray[np.floating]) -> Floats:
     """Return class probabilities of logits, shape (T, C, *S), over axis 1, in float64."""
-    shifted = logits.astype(np.float64)
-    shifted -= shifted.max(axis=1, keepdims=True)
-    np.exp(shifted, out=shifted)
-    shifted /= shifted.sum(axis=1, keepdims=True)
-    return shifted
+    result = np.empty(logits.shape, dtype=np.float64)
+    for one, out in zip(logits, result, strict=True):  # one at a time stays in the cache
+        if len(one) == 2:  # one exponential a pixel
+            _softmax_of_two(one, out)
+            continue
+        np.subtract(one, one.max(axis=0), out=out, dtype=np.float64)
+        np.exp(out, out=out)
+        out /= out.sum(axis=0)
+    return result
+
+
+def _softmax_of_two(logits: NDArray[np.floating], out: Floats) -> None:
+    """Write the softmax of two classes, shape (2, *S), into `out`."""
+    margin = logits[1].astype(np.float64) - logits[0]
+    smaller = np.exp(-np.abs(margin))
+    larger = 1 / (1 + smaller)
+    smaller *= larger
+    is_second = margin > 0
+    out[0] = np.where(is_second, smaller, larger)
+    out[1] = np.where(is_second, larger, smaller)
+
+
+def most_likely(probabilities: Floats) -> NDArray[np.int64]:
+    """Return the most likely class, shape (T, C, *S) to (T, *S); ties go to the lowest.
+
+    Class by class, which is several times faster than NumPy's argmax along an inner axis.
+    """
+    label = (probabilities[:, 1] > probabilities[:, 0]).astype(np.int64)
+    if probabilities.shape[1] > 2:
+        best = np.maximum(probabilities[:, 0], probabilities[:, 1])
+        for number in range(2, probabilities.shape[1]):
+            label[probabilities[:, number] > best] = number
+            np.maximum(best, probabilities[:, number], out=best)
+    return label
 
 
 def log_softmax(logits: NDArray[np.floating]) -> Floats:
@@ -65,10 +94,8 @@ def entropy(probabilities: Floats, epsilon: float) -> Floats:
         probabilities: of the classes, along the first axis.
         epsilon: added inside the logarithm; with 0 the limit 0 log 0 = 0 is taken.
     """
-    if epsilon:
-        logs = np.log(probabilities + epsilon)
-    else:
-        logs = np.log(np.where(probabilities > 0, probabilities, 1.0))
+    logs = probabilities + epsilon if epsilon else np.where(probabilities > 0, probabilities, 1.0)
+    np.log(logs, out=logs)
     logs *= probabilities
     result: Floats = -logs.sum(axis=0)
     return result
@@ -88,11 +115,11 @@ def uncertainty_maps(probabilities: Floats, definition: Definition) -> Uncertain
     """
     epsilon = 0.0 if definition == "corrected" else MAP_EPSILON
     total = entropy(probabilities.mean(axis=0), epsilon)
-    own = entropy(np.moveaxis(probabilities, 1, 0), epsilon).mean(axis=0)  # of each, then mean
+    own = sum(entropy(one, epsilon) for one in probabilities) / len(probabilities)
     if definition == "corrected":
         spread = probabilities.var(axis=0).sum(axis=0)
     else:
-        spread = label_variance(probabilities.argmax(axis=1))
+        spread = label_variance(most_likely(probabilities))
     return UncertaintyMaps(total, total - own, spread)
 
 

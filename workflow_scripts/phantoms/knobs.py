@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 # Random streams of one patient: the same words give the same numbers, so that what belongs to
 # the patient ("anatomy") stays the same in every image, and an image has its own ("image", id).
 Streams = Callable[..., np.random.Generator]
+RANGES = {"confounder_strength": (-1.0, 1.0), "ambiguity_varies": (0.0, 1.0)}  # others: 0 to 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,8 @@ class Knobs:
         confounder_finding: the finding that the mark goes with instead of any disease (chest).
         attribute_signal: how much sex and age show.
         contour_ambiguity: blur of the borders of organs and findings.
+        ambiguity_varies: how much it differs between patients (volumes and lesions): at 0 all have
+            `contour_ambiguity`, at 1 each patient's is between none and twice that.
         artefact_level: leads, tubes, folds, dust, uneven light.
     """
 
@@ -33,6 +36,7 @@ class Knobs:
     confounder_strength: float = 0.0
     attribute_signal: float = 1.0
     contour_ambiguity: float = 0.0
+    ambiguity_varies: float = 0.0
     artefact_level: float = 0.2
     confounder_finding: str = ""
 
@@ -43,10 +47,18 @@ class Knobs:
                 if not isinstance(value, str):
                     raise ValueError(f"{field.name}: expected a finding, got {value!r}")
                 continue
-            lowest, highest = (-1.0, 1.0) if field.name == "confounder_strength" else (0.0, 3.0)
+            lowest, highest = RANGES.get(field.name, (0.0, 3.0))
             is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
             if not is_number or not lowest <= value <= highest:
                 raise ValueError(f"{field.name}: expected {lowest:g} to {highest:g}, got {value!r}")
+
+
+def of_patient(knobs: Knobs, rng: np.random.Generator) -> Knobs:
+    """Return the knobs of one patient, whose ambiguity is drawn where it varies; at most 3."""
+    if not knobs.ambiguity_varies:
+        return knobs
+    factor = 1 + knobs.ambiguity_varies * rng.uniform(-1, 1)
+    return replace(knobs, contour_ambiguity=min(knobs.contour_ambiguity * factor, 3.0))
 
 
 def shows_confounder(rng: np.random.Generator, is_ill: bool, strength: float) -> bool:

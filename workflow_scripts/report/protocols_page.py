@@ -13,6 +13,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.debiased_noise import protocols as debiased_noise
 from workflow_scripts.files import write_text
+from workflow_scripts.layer_ensembles.protocols import OPTIONS as LAYER_ENSEMBLES
 from workflow_scripts.ssl_transfer import invariance_protocols, protocols
 
 HEAD = """\
@@ -30,6 +31,12 @@ SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("Debiased noise: white-box edit", debiased_noise.EDIT),
     ("Debiased noise: disease classifier", debiased_noise.HEAD),
     ("CROCODILE", CROCODILE),
+    ("Layer ensembles: newest commit", LAYER_ENSEMBLES),
+    # the printed numbers came from the first commit (`protocol: paper`)
+    (
+        "Layer ensembles: the paper's runs",
+        {**LAYER_ENSEMBLES, "released": LAYER_ENSEMBLES["paper"]},
+    ),
 )
 
 
