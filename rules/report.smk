@@ -70,7 +70,7 @@ rule figure:
 rule ledger:
     input:
         published=PUBLISHED,
-        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
     output:
         csv=report(
             "<results>/tables/ledger.csv",
@@ -127,7 +127,7 @@ def pictures(wildcards):
 
 def makers(wildcards):
     """JSON: the rule that makes each table."""
-    files = {name: f"{plan.results}/tables/{name}.csv" for name in plan.all_tables()}
+    files = {name: f"{plan.results}/tables/{name}.csv" for name in plan.chosen_tables()}
     found = {
         name: rule.name
         for name, file in files.items()
@@ -139,9 +139,12 @@ def makers(wildcards):
 
 rule summary:
     input:
-        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
-        figures=expand("<results>/tables/{table}.svg", table=plan.all_tables()),
-        sources=expand("<results>/tables/{table}.sources.csv", table=plan.tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
+        figures=expand("<results>/tables/{table}.svg", table=plan.chosen_tables()),
+        sources=expand(
+            "<results>/tables/{table}.sources.csv",
+            table=[name for name in plan.chosen_tables() if name in plan.tables()],
+        ),
         ledger="<results>/tables/ledger.csv",
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()

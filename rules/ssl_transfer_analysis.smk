@@ -411,13 +411,19 @@ rule scatter:
         " --out {output.figure} > {log} 2>&1"
 
 
-rule ssl_transfer_analysis:
+rule ssl_transfer:
     input:
         expand(
             "<results>/tables/{table}.{suffix}",
-            table=analysis_plan.other_tables(),
+            table=ssl_plan.tables(),
+            suffix=["csv", "md", "tex", "png"],
+        ),
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=ssl_plan.other_tables(),
             suffix=["csv", "md", "tex"],
         ),
+        ssl_plan.training.figures(),
         expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),
         analysis_plan.distance_files(),
     localrule: True

@@ -5,6 +5,7 @@ from workflow_scripts.ssl_transfer.training_plan import (
     SALIENCY_RUN,
 )
 
+ssl_training = plan.systems["ssl_transfer"].training
 SSL_STATE = f"{config['pathvars']['state']}/ssl_transfer"
 SSL_FINETUNE = config["ssl_transfer"]["finetune"]
 SSL_SALIENCY = config["ssl_transfer"]["saliency"]
@@ -45,7 +46,7 @@ rule decoded:
 
 rule finetune_search:
     input:
-        unpack(lambda w: ssl_plan.finetune_pixels(w.dataset)),
+        unpack(lambda w: ssl_training.finetune_pixels(w.dataset)),
         backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
         manifest="<results>/datasets/{dataset}/manifest.parquet",
@@ -71,8 +72,8 @@ rule finetune_search:
         mem_mb=grows(64000),
         runtime=grows(180),
     params:
-        options=lambda w: ssl_plan.finetune_options(w.dataset),
-        pixels=lambda w: ssl_plan.finetune_pixel_words(w.dataset),
+        options=lambda w: ssl_training.finetune_options(w.dataset),
+        pixels=lambda w: ssl_training.finetune_pixel_words(w.dataset),
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         workers=SSL_FINETUNE["workers"],
@@ -94,7 +95,7 @@ rule finetune_search:
 
 rule finetune:
     input:
-        unpack(lambda w: ssl_plan.finetune_pixels(w.dataset)),
+        unpack(lambda w: ssl_training.finetune_pixels(w.dataset)),
         backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
         certificate="<results>/checkpoints/{checkpoint}/certificate.json",
         manifest="<results>/datasets/{dataset}/manifest.parquet",
@@ -102,7 +103,7 @@ rule finetune:
         leak_free="<results>/datasets/{dataset}/leak_free.json",
         store="<results>/datasets/{dataset}/store/short224.npy",
         index="<results>/datasets/{dataset}/store/short224.parquet",
-        candidates=lambda w: ssl_plan.finetune_candidates(
+        candidates=lambda w: ssl_training.finetune_candidates(
             w.protocol, w.checkpoint, w.dataset, w.seed
         ),
     output:
@@ -125,9 +126,9 @@ rule finetune:
         mem_mb=grows(64000),
         runtime=grows(180),
     params:
-        options=lambda w: ssl_plan.finetune_options(w.dataset),
-        pixels=lambda w: ssl_plan.finetune_pixel_words(w.dataset),
-        column=lambda w: ssl_plan.column_of("finetune", w.dataset).get(
+        options=lambda w: ssl_training.finetune_options(w.dataset),
+        pixels=lambda w: ssl_training.finetune_pixel_words(w.dataset),
+        column=lambda w: ssl_training.column_of("finetune", w.dataset).get(
             "column", w.dataset
         ),
         candidates=lambda w, input: "--candidates" if input.candidates else "",
@@ -170,8 +171,8 @@ rule saliency:
         mem_mb=grows(32000),
         runtime=grows(20),
     params:
-        images=lambda w: ssl_plan.image_words("saliency", w.dataset),
-        column=lambda w: ssl_plan.saliency_column(w.dataset, w.bn),
+        images=lambda w: ssl_training.image_words("saliency", w.dataset),
+        column=lambda w: ssl_training.saliency_column(w.dataset, w.bn),
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         image_size=SSL_SALIENCY["image_size"],
@@ -193,7 +194,9 @@ rule saliency:
 
 rule saliency_figure:
     input:
-        maps=lambda w: ssl_plan.stage_files("saliency", SALIENCY_RUN, "maps.npz", **w),
+        maps=lambda w: ssl_training.stage_files(
+            "saliency", SALIENCY_RUN, "maps.npz", **w
+        ),
     output:
         figure=report(
             "<results>/figures/ssl_transfer_saliency_{protocol}_{dataset}_bn-{bn}.png",
@@ -243,7 +246,7 @@ rule reconstruction:
         mem_mb=grows(32000),
         runtime=grows(30),
     params:
-        images=lambda w: ssl_plan.image_words("reconstruction", w.dataset),
+        images=lambda w: ssl_training.image_words("reconstruction", w.dataset),
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
         iterations=SSL_RECONSTRUCTION["iterations"],
@@ -266,7 +269,7 @@ rule reconstruction:
 
 rule reconstruction_figure:
     input:
-        losses=lambda w: ssl_plan.stage_files(
+        losses=lambda w: ssl_training.stage_files(
             "reconstruction", RECONSTRUCTION_RUN, "reconstruction.json", **w
         ),
     output:

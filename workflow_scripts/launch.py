@@ -28,6 +28,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.problems import refuse
 from workflow_scripts.speed import set_threads
 
+TORCHRUN = "torch.distributed.run"
 FIRST_PORT, PORTS = 20000, 20000  # ours: a port from the job's number, outside the usual services
 
 
@@ -90,7 +91,7 @@ def on_this_node(geometry: Geometry, minutes: float, words: Sequence[str]) -> li
     if geometry.processes == 1:
         return [sys.executable, "-m", *told]
     start = [f"--nproc-per-node={geometry.processes}", "--standalone"]
-    return [sys.executable, "-m", "torch.distributed.run", *start, "-m", *told]
+    return [sys.executable, "-m", TORCHRUN, *start, "-m", *told]
 
 
 def on_one_of(
@@ -114,7 +115,7 @@ def on_one_of(
         f"--master-port={FIRST_PORT + job % PORTS}",
     ]
     told = [*words, *_told(geometry, minutes)]
-    return [sys.executable, "-m", "torch.distributed.run", *torchrun, "-m", *told]
+    return [sys.executable, "-m", TORCHRUN, *torchrun, "-m", *told]
 
 
 def across_nodes(geometry: Geometry, minutes: float, words: Sequence[str]) -> list[str]:
@@ -191,9 +192,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_threads(max(1, options.threads // options.processes))
     sys.stderr.write(" ".join(command) + "\n")
     sys.stderr.flush()
-    if command[:3] == [sys.executable, "-m", options.words[0]]:  # one process: this one
+    module = command[2]
+    if command[:2] == [sys.executable, "-m"] and module != TORCHRUN:
+        # one process: this one, which may have the libraries imported already (warm.py)
         sys.argv = command[2:]
-        runpy.run_module(options.words[0], run_name="__main__", alter_sys=True)
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
         return
     os.execvp(command[0], command)  # noqa: S606 - signals then reach the training itself
 

@@ -46,8 +46,7 @@ NOTHING = (math.nan, math.nan)
 def correlation_values(points: Points) -> tuple[Value, ...]:
     """Return r with its interval, p, and the line's slope and reduced chi2 of some points."""
     r = pearson(points.x, points.y)
-    has_errors = not np.isnan(points.error).any() and min(points.error) > 0
-    line = fit_line(points.x, points.y, points.error if has_errors else None)
+    line = fit_line(points.x, points.y, points.errors)
     spread = 1.96 * line.slope_error
     rows = (
         ("pearson_r", r.r, (r.low, r.high), "none" if math.isnan(r.low) else "fisher"),
@@ -57,7 +56,7 @@ def correlation_values(points: Points) -> tuple[Value, ...]:
     )
     return tuple(
         Value(
-            system=SYSTEM, table=CORRELATIONS, row=points.predictor, column=points.column,
+            system=SYSTEM, table=CORRELATIONS, row=points.column, column=points.predictor,
             metric=metric, value=value, ci_low=bounds[0], ci_high=bounds[1], n=r.n, seeds=1,
             data=points.data, protocol=points.protocol, interval=interval, seed_std=math.nan,
         )

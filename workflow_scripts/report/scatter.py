@@ -25,6 +25,7 @@ from workflow_scripts.predictions import PHANTOM
 from workflow_scripts.problems import refuse
 from workflow_scripts.report.correlations import parse_analysis
 from workflow_scripts.report.figures import GREY, RC, STYLES, SUFFIXES, save
+from workflow_scripts.report.metric_catalogue import metric_named
 from workflow_scripts.report.transfer_points import Points, read_system, transfer_points
 
 if TYPE_CHECKING:
@@ -38,12 +39,18 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = ("o", "s")
 
 
-def scatter(sets: Sequence[Points]) -> Figure:
-    """Return one panel a set of points, in percent of accuracy; checkpoints keep their look."""
+def scatter(sets: Sequence[Points], all_names: Sequence[str]) -> Figure:
+    """Return one panel a set of points, the transfer in percent.
+
+    Args:
+        sets: of one predictor.
+        all_names: checkpoints of all figures, so that one looks the same in each.
+    """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    names = list(dict.fromkeys(name for one in sets for name in one.checkpoints))
+    shown = {name for one in sets for name in one.checkpoints}
+    names = [name for name in all_names if name in shown]
     n_across = min(PANELS_A_ROW, len(sets))
     n_down = math.ceil(len(sets) / n_across)
     legend_rows = math.ceil(len(names) / 4)
@@ -51,7 +58,7 @@ def scatter(sets: Sequence[Points]) -> Figure:
     figure = Figure(figsize=(max(size[0], 7.0), size[1]), layout="constrained")
     axes = figure.subplots(n_down, n_across, squeeze=False)
     for axis, points in zip(axes.flat[: len(sets)], sets, strict=True):
-        _panel(axis, points, names)
+        _panel(axis, points, all_names)
     for axis in axes.flat[len(sets) :]:
         axis.set_visible(False)
     is_phantom = any(one.data == PHANTOM for one in sets)
@@ -59,8 +66,8 @@ def scatter(sets: Sequence[Points]) -> Figure:
     title = f"transfer accuracy against {sets[0].predictor}"
     figure.suptitle(f"{title}{warning}", x=0.01, ha="left", fontsize=9, fontweight="bold")
     handles = []
-    for number, name in enumerate(names):
-        colour, marker = _look(number)
+    for name in names:
+        colour, marker = _look(all_names.index(name))
         handles.append(
             Line2D([], [], color=colour, marker=marker, linestyle="", markersize=4, label=name)
         )
@@ -75,14 +82,14 @@ def _look(number: int) -> tuple[str, str]:
 
 def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
     """Draw the points of one column, their intervals and the line through them."""
-    for name, x, y, error in zip(points.checkpoints, points.x, points.y, points.error, strict=True):
+    cells = zip(points.checkpoints, points.x, points.y, points.low, points.high, strict=True)
+    for name, x, y, low, high in cells:
         colour, marker = _look(names.index(name))
-        if not math.isnan(error):
-            ends = (100 * (y - error), 100 * (y + error))
+        if not math.isnan(low):
+            ends = (100 * low, 100 * high)
             axis.plot((x, x), ends, color=colour, linewidth=0.9, alpha=0.6, zorder=2)
         axis.plot(x, 100 * y, marker, color=colour, markersize=4, zorder=3, markeredgewidth=0)
-    has_errors = not np.isnan(points.error).any() and min(points.error) > 0
-    line = fit_line(points.x, points.y, points.error if has_errors else None)
+    line = fit_line(points.x, points.y, points.errors)
     if not math.isnan(line.slope):
         span = np.array([min(points.x), max(points.x)])
         axis.plot(span, 100 * (line.intercept + line.slope * span), color=GREY, linewidth=1.0)
@@ -91,7 +98,7 @@ def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
     axis.set_title(f"{points.column}\n{points.protocol}; {said}", fontsize=7, loc="left",
                    color=STYLES[points.protocol][0])  # fmt: skip
     axis.set_xlabel(points.predictor, fontsize=7)
-    axis.set_ylabel("accuracy, %", fontsize=7)
+    axis.set_ylabel(metric_named(points.metric).heading, fontsize=7)
     axis.spines["left"].set_visible(True)
     if points.data == PHANTOM:
         axis.text(0.5, 0.5, "PHANTOM", transform=axis.transAxes, rotation=30, zorder=0.5,
@@ -120,7 +127,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from matplotlib import rc_context
 
     with rc_context(RC):
-        save(scatter(chosen), given.out)
+        all_names = sorted({name for one in sets for name in one.checkpoints})
+        save(scatter(chosen, all_names), given.out)
 
 
 if __name__ == "__main__":

@@ -36,19 +36,29 @@ class Points:
         predictor: what stands on the x axis.
         column: what stands on the y axis: table and column, such as `few_shot bach 2-way`.
         checkpoints: those that have both numbers.
+        metric: of the column, such as `accuracy`.
         x, y: predictor and accuracy, fractions; same length.
-        error: half width of the accuracy's interval; NaN where there is none.
+        low, high: ends of the accuracy's interval; NaN where there is none.
         data: data set, or `phantom`.
     """
 
     protocol: str
     predictor: str
     column: str
+    metric: str
     checkpoints: tuple[str, ...]
     x: tuple[float, ...]
     y: tuple[float, ...]
-    error: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
     data: str
+
+    @property
+    def errors(self) -> tuple[float, ...] | None:
+        """Half widths of the intervals, the longer arm; None unless every point has one above 0."""
+        arms = zip(self.y, self.low, self.high, strict=True)
+        widths = tuple(max(y - low, high - y) for y, low, high in arms)
+        return widths if all(width > 0 for width in widths) else None
 
 
 def transfer_points(values: Sequence[Value], imagenet: Mapping[str, float]) -> list[Points]:
@@ -114,13 +124,14 @@ def _points(
 ) -> Points:
     """Return the points of the checkpoints that have both numbers."""
     both = [
-        (value.row, known[value.row], value.value, value.half_width)
+        (value.row, known[value.row], value.value, value.ci_low, value.ci_high)
         for value in cells
         if value.row in known and not math.isnan(value.value + known[value.row])
     ]
-    names, x, y, error = zip(*both, strict=True) if both else ((), (), (), ())
+    names, x, y, low, high = zip(*both, strict=True) if both else ((), (), (), (), ())
     data = PHANTOM if any(value.is_phantom for value in cells) else cells[0].data
-    return Points(protocol, predictor, column, names, x, y, error, data)
+    metric = cells[0].metric
+    return Points(protocol, predictor, column, metric, names, x, y, low, high, data)
 
 
 def read_system(paths: Iterable[Path]) -> tuple[Value, ...]:

@@ -81,12 +81,14 @@ def pixels_to_input(
             ImageNet's mean and standard deviation. A checkpoint with histogram normalisation
             keeps it in any case, as in the released code (spec 2.6).
     """
-    kind, mean, std = (input_card[key] for key in ("normalisation", "mean", "std"))
+    kind = input_card["normalisation"]
+    constants = (input_card.get("mean") or (), input_card.get("std") or ())
     if normalisation == "none" and kind != "histogram":
         kind = "none"
     if normalisation == "imagenet" and kind != "histogram":
-        kind, mean, std = "mean_std", IMAGENET_MEAN, IMAGENET_STD
+        kind, constants = "mean_std", (IMAGENET_MEAN, IMAGENET_STD)
     if kind == "mean_std":
+        mean, std = constants
         return partial(network_input, normalisation=kind, mean=mean, std=std)
     return partial(network_input, normalisation=kind)
 

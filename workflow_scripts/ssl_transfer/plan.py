@@ -14,7 +14,7 @@ from workflow_scripts.ssl_transfer.protocols import (
     LinearOptions,
     Protocol,
 )
-from workflow_scripts.ssl_transfer.training_plan import TrainingStages
+from workflow_scripts.ssl_transfer.training_plan import TrainingPlan
 from workflow_scripts.system_plan import Config, Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
@@ -22,13 +22,14 @@ FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/see
 LINEAR_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
 
 
-class SslTransferPlan(TrainingStages, SystemPlan):
+class SslTransferPlan(SystemPlan):
     """The runs of the SSL transfer paper."""
 
     system = "ssl_transfer"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.training = TrainingPlan(config)
         self.analysis = AnalysisPlan(config)
 
     def names(self) -> Iterator[Named]:
@@ -39,7 +40,7 @@ class SslTransferPlan(TrainingStages, SystemPlan):
             for index, column in enumerate(self.section[step]["columns"]):
                 keys = (step, "columns", str(index), "dataset")
                 yield Named(keys, column["dataset"], "datasets")
-        yield from self.stage_names()
+        yield from self.training.names()
         yield from self.analysis.names()
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
@@ -47,8 +48,7 @@ class SslTransferPlan(TrainingStages, SystemPlan):
         return {
             "ssl_transfer_few_shot": self.few_shot_runs,
             "ssl_transfer_linear": self.linear_runs,
-            "ssl_transfer_finetune": self.finetune_runs,
-            "ssl_transfer_saliency": self.saliency_runs,
+            **self.training.tables(),
             **self.analysis.tables(),
         }
 

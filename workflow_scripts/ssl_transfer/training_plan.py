@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from workflow_scripts.ssl_transfer.finetune_grid import n_candidates
-from workflow_scripts.system_plan import Named
+from workflow_scripts.system_plan import Config, Named
 
 FINETUNE_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
 SALIENCY_RUN = "{protocol}/{checkpoint}/{dataset}/bn-{bn}"
@@ -15,7 +15,7 @@ STAGES = ("finetune", "saliency", "reconstruction")
 Column = Mapping[str, Any]
 
 
-class TrainingStages:
+class TrainingPlan:
     """The runs of the three stages that train or forward an image many times.
 
     Attributes:
@@ -23,10 +23,18 @@ class TrainingStages:
         results: the folder of results.
     """
 
-    section: Mapping[str, Any]
-    results: str
+    def __init__(self, config: Config) -> None:
+        self.section: Config = config["ssl_transfer"]
+        self.results: str = config["pathvars"]["results"]
 
-    def stage_names(self) -> Iterator[Named]:
+    def tables(self) -> dict[str, Callable[[], list[str]]]:
+        """Return each table's name with the function that lists its predictions."""
+        return {
+            "ssl_transfer_finetune": self.finetune_runs,
+            "ssl_transfer_saliency": self.saliency_runs,
+        }
+
+    def names(self) -> Iterator[Named]:
         """Yield the checkpoints and data sets that the stages name."""
         for stage in STAGES:
             for index, name in enumerate(self.section[stage].get("checkpoints", ())):
@@ -109,7 +117,7 @@ class TrainingStages:
             return " ".join(f"--image '{name}'" for name in named)
         return f"--n-images {self.section[stage]['n_images']}"
 
-    def stage_figures(self) -> list[str]:
+    def figures(self) -> list[str]:
         """Return the figures of maps and of reconstructions, one a protocol and data set."""
         names = [
             f"ssl_transfer_saliency_{protocol}_{column['dataset']}_bn-{bn}"

@@ -1,0 +1,1 @@
+"""Debiased noise editing: can a frozen, even black-box, foundation model be made fairer?"""
