@@ -1,6 +1,7 @@
 # The proven configuration, and the plan that rules ask.
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 

@@ -13,6 +13,7 @@ rule table:
         ),
         markdown="<results>/tables/{table}.md",
         latex="<results>/tables/{table}.tex",
+        sources="<results>/tables/{table}.sources.csv",
     log:
         "<logs>/table/{table}.log",
     benchmark:
@@ -33,7 +34,8 @@ rule table:
         "python -m workflow_scripts.report.table --table {wildcards.table}"
         " --predictions {input.predictions} --seed {params.seed}"
         " --resamples {params.resamples} --jobs {threads} --csv {output.csv}"
-        " --markdown {output.markdown} --latex {output.latex} > {log} 2>&1"
+        " --markdown {output.markdown} --latex {output.latex} --sources {output.sources}"
+        " > {log} 2>&1"
 
 
 rule figure:
@@ -95,18 +97,69 @@ rule ledger:
         " > {log} 2>&1"
 
 
+rule provenance:  # made again with the ledger; tables never depend on it
+    input:
+        ledger="<results>/tables/ledger.csv",
+    output:
+        provenance="<results>/provenance.json",
+    log:
+        "<logs>/provenance.log",
+    benchmark:
+        "<benchmarks>/provenance.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    params:
+        configuration=lambda w: [shlex.quote(str(file)) for file in CONFIG_FILES],
+        code=code_digest("workflow_scripts.report.provenance"),
+    shell:
+        "python -m workflow_scripts.report.provenance --configuration {params.configuration}"
+        " --lock envs/requirements.lock --out {output.provenance} > {log} 2>&1"
+
+
+def pictures(wildcards):
+    """The figures of every system, as its target asks for them."""
+    return sorted({str(file) for file in rules.all.input if "/figures/" in str(file)})
+
+
+def makers(wildcards):
+    """JSON: the rule that makes each table."""
+    files = {name: f"{plan.results}/tables/{name}.csv" for name in plan.chosen_tables()}
+    found = {
+        name: rule.name
+        for name, file in files.items()
+        for rule in workflow.rules
+        if rule.is_producer(file)
+    }
+    return as_json(found)
+
+
 rule summary:
     input:
         tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
         figures=expand("<results>/tables/{table}.svg", table=plan.chosen_tables()),
+        sources=expand(
+            "<results>/tables/{table}.sources.csv",
+            table=[name for name in plan.chosen_tables() if name in plan.tables()],
+        ),
         ledger="<results>/tables/ledger.csv",
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()
+        ),
+        sheets=expand(
+            "<results>/datasets/{dataset}/contact_sheet.png",
+            dataset=plan.used_datasets(),
         ),
         certificates=expand(
             "<results>/checkpoints/{checkpoint}/certificate.json",
             checkpoint=plan.used_checkpoints(),
         ),
+        pictures=pictures,
+        provenance="<results>/provenance.json",
+        rule_graph="docs/dag.svg",
     output:
         page=report(
             "<results>/summary.html",
@@ -126,11 +179,19 @@ rule summary:
         mem_mb=2000,
         runtime=10,
     params:
+        makers=makers,
+        benchmarks=config["pathvars"]["benchmarks"],
+        logs=config["pathvars"]["logs"],
+        systems=list(plan.systems),
         code=code_digest("workflow_scripts.report.summary"),
     shell:
         "python -m workflow_scripts.report.summary --tables {input.tables}"
-        " --figures {input.figures} --ledger {input.ledger} --cards {input.cards}"
-        " --certificates {input.certificates} --page {output.page} --text {output.text} > {log} 2>&1"
+        " --figures {input.figures} --sources {input.sources} --ledger {input.ledger}"
+        " --cards {input.cards} --sheets {input.sheets} --certificates {input.certificates}"
+        " --pictures {input.pictures} --makers {params.makers:q}"
+        " --provenance {input.provenance} --rule-graph {input.rule_graph}"
+        " --benchmarks {params.benchmarks:q} --logs {params.logs:q} --systems {params.systems}"
+        " --page {output.page} --text {output.text} > {log} 2>&1"
 
 
 rule report:

@@ -15,6 +15,7 @@ from workflow_scripts.problems import InputError
 from workflow_scripts.report import ledger
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.rendering import blocks
+from workflow_scripts.report.sources import Source, write_sources
 from workflow_scripts.report.summary import main, text_block
 
 from .conftest import value_of
@@ -33,6 +34,7 @@ CERTIFICATE = {
     "phantom": False, "pretrained": True, "source": {"file": "moco.pth.tar"},
 }  # fmt: skip
 VOID = {"meta", "br", "img"}
+PICTURE = '<svg xmlns="http://www.w3.org/2000/svg" width="40" height="20"/>'
 
 
 class Nesting(HTMLParser):
@@ -62,14 +64,16 @@ def make(
     values: list[Value],
     cards: tuple[dict[str, Any], ...] = (CARD,),
     certificates: tuple[dict[str, Any], ...] = (CERTIFICATE,),
+    extra: tuple[str, ...] = (),
 ) -> tuple[str, str]:
     """Write all inputs and return page and text."""
     write_values(folder / "t.csv", values)
-    (folder / "t.svg").write_text("<svg/>", encoding="utf-8")
+    (folder / "t.svg").write_text(PICTURE, encoding="utf-8")
     out = ["--csv", str(folder / "ledger.csv"), "--markdown", str(folder / "ledger.md")]
     ledger.main(["--published", str(PUBLISHED), "--tables", str(folder / "t.csv"), *out])
     words = ["--tables", str(folder / "t.csv"), "--ledger", str(folder / "ledger.csv")]
     words += ["--figures", str(folder / "t.svg")]
+    words += extra
     for kind, contents in (("cards", cards), ("certificates", certificates)):
         words.append(f"--{kind}")
         for i, content in enumerate(contents):
@@ -96,7 +100,7 @@ def test_links_of_the_page_lead_to_files_and_headings(tmp_path: Path) -> None:
     page, _ = make(tmp_path, [value_of(0.7)])
     parser = Nesting()
     parser.feed(page)
-    assert len(parser.linked) == 6  # four headings, the table, the ledger
+    assert len(parser.linked) == 7  # four parts, one table in the contents; its file, the ledger
     for address in parser.linked:
         if address.startswith("#"):
             assert f'id="{address[1:]}"' in page
@@ -112,6 +116,28 @@ def test_the_page_shows_values_verdicts_data_and_checkpoints(tmp_path: Path) -> 
     assert "<td>1,200</td>" in page
     assert "<td>23,508,032</td>" in page
     assert "<td>0 / 1</td>" in page
+    assert "default-src 'none'" in page
+
+
+def test_every_number_leads_to_its_predictions_and_its_rule(tmp_path: Path) -> None:
+    source = Source("released", "moco-v2", "chestx 5-way", "0", "a/predictions.parquet", "5" * 64)
+    write_sources(tmp_path / "t.sources.csv", [source])
+    makers = json.dumps({"t": "table"})
+    extra = ("--sources", str(tmp_path / "t.sources.csv"), "--makers", makers)
+    page, _ = make(tmp_path, [value_of(0.7)], extra=extra)
+    assert "Made by the rule <code>table</code> from the predictions below" in page
+    assert "<td>a/predictions.parquet</td>" in page
+    assert f"<td>{'5' * 64}</td>" in page
+
+
+def test_a_figure_stands_with_its_system_or_among_further_ones(tmp_path: Path) -> None:
+    for name in ("ssl_transfer_x.svg", "unknown_y.svg"):
+        (tmp_path / name).write_text(PICTURE, encoding="utf-8")
+    pictures = [str(tmp_path / name) for name in ("unknown_y.svg", "ssl_transfer_x.svg")]
+    page, _ = make(tmp_path, [value_of(0.7)], extra=("--pictures", *pictures))
+    own, further = page.index('alt="ssl transfer x"'), page.index('alt="unknown y"')
+    assert page.index('<h2 id="ssl-transfer') < own < page.index('<h2 id="ledger')
+    assert further > page.index('<h2 id="further-figures"')
 
 
 def test_texts_from_files_cannot_become_markup(tmp_path: Path) -> None:
@@ -119,7 +145,8 @@ def test_texts_from_files_cannot_become_markup(tmp_path: Path) -> None:
     certificate = {**CERTIFICATE, "licence": "<script>"}
     row = "<script>alert(1)</script>"
     page, _ = make(tmp_path, [value_of(0.7, row=row)], (card,), (certificate,))
-    assert "<script" not in page
+    assert page.count("<script") == 1  # the page's own
+    assert "<script>alert" not in page
     assert "&lt;b&gt;NIH&lt;/b&gt;" in page
 
 
@@ -200,6 +227,11 @@ def test_a_caption_renders_with_and_without_wildcards(
     assert publish_parts(text, writer="html", settings_overrides=settings)["body"]
 
 
-def test_there_is_a_caption_of_every_kind() -> None:
-    kinds = {"table", "figure", "ledger", "data_card", "certificate", "overview"}
-    assert kinds | {"workflow", "contact_sheet"} == {path.stem for path in CAPTIONS}
+def test_rules_name_every_caption_and_no_other() -> None:
+    sources = [ROOT / "Snakefile", *(ROOT / "rules").glob("*.smk")]
+    named = {
+        name
+        for path in sources
+        for name in re.findall(r"captions/(\w+)\.rst", path.read_text(encoding="utf-8"))
+    }
+    assert named == {path.stem for path in CAPTIONS}

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from pathlib import Path
 
+from workflow_scripts.report.html import anchor, details, grid, picture, row, texts
+from workflow_scripts.report.job_costs import RuleCost
 from workflow_scripts.report.ledger import OUTSIDE, VERDICTS, count_cells
+from workflow_scripts.report.page_assets import SCRIPT, STYLE
+from workflow_scripts.report.page_data import (
+    Json,
+    certificate_table,
+    cost_table,
+    data_card,
+    provenance_table,
+)
 from workflow_scripts.report.rendering import (
     PHANTOM_WARNING,
     Block,
@@ -17,40 +26,22 @@ from workflow_scripts.report.rendering import (
     heading,
     legend,
 )
+from workflow_scripts.report.sources import Source
 
-Json = Mapping[str, Any]
-STYLE = """
-:root { color-scheme: light dark; --text: #1b1f24; --soft: #59636e; --line: #d1d9e0;
-  --page: #ffffff; --raised: #f6f8fa; --accent: #0072b2; --warn: #8a3a00; --warnback: #fff1e5; }
-@media (prefers-color-scheme: dark) { :root { --text: #e6edf3; --soft: #9198a1; --line: #3d444d;
-  --page: #0d1117; --raised: #151b23; --accent: #56b4e9; --warn: #ffb77c; --warnback: #2d1a0b; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 1rem; max-width: 75rem; background: var(--page);
-  color: var(--text); font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
-h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { margin-top: 2.5rem; font-size: 1.25rem;
-  border-bottom: 1px solid var(--line); padding-bottom: .25rem; } h3 { font-size: 1.05rem; }
-a { color: var(--accent); } nav a { margin-right: 1rem; white-space: nowrap; }
-.phantom { background: var(--warnback); color: var(--warn); border-left: 4px solid;
-  padding: .6rem .9rem; font-weight: 600; }
-.scroll { overflow-x: auto; } .soft { color: var(--soft); font-size: .875rem; }
-table { border-collapse: collapse; font-size: .875rem; margin: .5rem 0;
-  font-variant-numeric: tabular-nums; }
-th, td { padding: .3rem .6rem; text-align: right; white-space: nowrap;
-  border-bottom: 1px solid var(--line); }
-th:first-child, td:first-child { text-align: left; position: sticky; left: 0;
-  background: var(--page); }
-thead th { white-space: normal; vertical-align: bottom; border-bottom: 2px solid var(--line); }
-td.text { text-align: left; white-space: normal; min-width: 8rem; }
-tr.chance td { color: var(--soft); font-style: italic; }
-figure { margin: 1rem 0; } figure img { width: 100%; max-width: 60rem; background: #fff;
-  border-radius: 6px; padding: .5rem; }
-.cards { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(19rem, 1fr)); }
-.card { background: var(--raised); border: 1px solid var(--line); border-radius: 8px;
-  padding: .8rem 1rem; min-width: 0; } .card h3 { margin: 0 0 .3rem; }
-.card td:first-child, .card th:first-child { background: var(--raised); white-space: normal; }
-.bar { height: 4px; background: var(--accent); border-radius: 2px; margin-top: 2px; }
-code { font-size: .8rem; overflow-wrap: anywhere; }
-"""
+SYSTEM_TITLES = {  # a system that is not named here appears under its own name
+    "crocodile": "CROCODILE: does a causal classifier lose less when the hospital changes?",
+    "ssl_transfer": "SSL transfer: which pretrained backbone serves which medical data set?",
+    "cooperative_training": "Cooperative training: does a segmenter survive other scanners?",
+    "layer_ensembles": "Layer Ensembles: which segmentations should one distrust?",
+    "debiased_noise": "Debiased noise: can a frozen foundation model be made fairer?",
+    "trust_matrix": "Trust matrix: what the five papers never did together",
+}
+LEDGER_HEAD = (
+    "table", "row", "column", "metric", "published", "ours", "difference", "tolerance", "verdict",
+    "reason", "note",
+)  # fmt: skip
+# what a page may do, whatever stands in it: nothing comes from anywhere else
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,79 +49,138 @@ class Section:
     """One table of the page.
 
     Attributes:
-        table: its name.
+        system, table: their names.
         blocks: what it shows.
         links: label and address of its files.
-        figure: its picture as SVG; empty without one.
+        figure: its picture; None without one.
+        rule: the rule that made it; empty where it is not known.
+        sources: its predictions; empty for a table that is made from other tables.
     """
 
+    system: str
     table: str
     blocks: tuple[Block, ...]
     links: tuple[tuple[str, str], ...]
-    figure: bytes
+    figure: Path | None
+    rule: str = ""
+    sources: tuple[Source, ...] = ()
 
 
-def page(
-    sections: Sequence[Section],
-    ledger: Sequence[Mapping[str, str]],
-    ledger_link: str,
-    cards: Sequence[Json],
-    certificates: Sequence[Json],
-) -> str:
-    """Return the whole page.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Everything that the page shows.
 
-    Args:
-        sections: the tables.
+    Attributes:
+        sections: the tables, in the order of the systems.
         ledger: the lines of the ledger's CSV file.
         ledger_link: address of that file.
-        cards: data cards.
+        cards: data cards, with the picture of some of their images.
         certificates: of the checkpoints.
+        pictures: further figures of the systems.
+        provenance: what made the results; None where it is not known.
+        costs: what the rules used.
+        rule_graph: a drawing of which rule feeds which; None without one.
     """
-    is_phantom = any(block.is_phantom for s in sections for block in s.blocks) or any(
-        content.get("phantom") for content in (*cards, *certificates)
-    )
-    names = [("tables", "Tables"), ("ledger", "Ledger"), ("data", "Data")]
-    names += [("checkpoints", "Checkpoints")] * bool(certificates)
-    links = "".join(f'<a href="#{anchor}">{name}</a>' for anchor, name in names)
-    parts = [
+
+    sections: tuple[Section, ...]
+    ledger: tuple[Mapping[str, str], ...]
+    ledger_link: str
+    cards: tuple[tuple[Json, Path | None], ...] = ()
+    certificates: tuple[Json, ...] = ()
+    pictures: tuple[Path, ...] = ()
+    provenance: Json | None = None
+    costs: tuple[RuleCost, ...] = ()
+    rule_graph: Path | None = None
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether anything was made from synthetic patients or weights."""
+        described = (*(card for card, _ in self.cards), *self.certificates)
+        return any(b.is_phantom for s in self.sections for b in s.blocks) or any(
+            one.get("phantom") for one in described
+        )
+
+
+def page(content: Content) -> str:
+    """Return the whole page."""
+    parts = parts_of(content)
+    title = f"Steadfast: results{' (PHANTOM)' * content.is_phantom}"
+    lines = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>Steadfast: results{' (PHANTOM)' * is_phantom}</title>",
-        f"<style>{STYLE}</style></head><body>",
+        f"<title>{title}</title><style>{STYLE}</style></head><body>",
         "<h1>Steadfast: results</h1>",
-        f'<p class="phantom">{escape(PHANTOM_WARNING)}</p>' * is_phantom,
-        f"<nav>{links}</nav>",
-        '<h2 id="tables">Tables</h2>',
-        *(table_section(section) for section in sections),
-        '<h2 id="ledger">Ledger: ours beside the printed values</h2>',
-        ledger_section(ledger, ledger_link),
-        '<h2 id="data">Data</h2>',
-        f'<div class="cards">{"".join(map(data_card, cards))}</div>',
+        f'<p class="phantom">{escape(PHANTOM_WARNING)}</p>' * content.is_phantom,
+        contents_list(content.sections, parts),
+        *(f'<h2 id="{anchor(name)}">{escape(name)}</h2>\n{text}' for name, text in parts.items()),
+        f"<script>{SCRIPT}</script></body></html>",
     ]
-    if certificates:
-        parts += ['<h2 id="checkpoints">Checkpoints</h2>', certificate_table(certificates)]
-    return "\n".join([*filter(None, parts), "</body></html>"]) + "\n"
+    return "\n".join(filter(None, lines)) + "\n"
 
 
-def grid(head: Sequence[str], lines: Sequence[str]) -> str:
-    """Return a table that scrolls by itself; `head` is plain text, `lines` are rows of HTML."""
-    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll"><table><thead><tr>{cells}</tr></thead>'
-        f"<tbody>{body}</tbody></table></div>"
+def parts_of(content: Content) -> dict[str, str]:
+    """Return the parts of the page by their titles; a part without content is left out."""
+    systems = dict.fromkeys(section.system for section in content.sections)
+    parts = {title_of(system): system_part(system, content) for system in systems}
+    parts["Ledger: ours beside the printed values"] = ledger_part(
+        content.ledger, content.ledger_link
     )
+    others = [path for path in content.pictures if not path.name.startswith(tuple(systems))]
+    parts["Further figures"] = picture_grid(others)
+    cards = "".join(data_card(card, sheet) for card, sheet in content.cards)
+    parts["Data"] = f'<div class="cards">{cards}</div>' if cards else ""
+    if content.certificates:
+        parts["Checkpoints"] = certificate_table(content.certificates)
+    if content.costs:
+        parts["What the rules cost"] = cost_table(content.costs)
+    if content.rule_graph:
+        parts["Which rule feeds which"] = picture(content.rule_graph, "The demo's rules", True)
+    if content.provenance:
+        parts["What made these results"] = provenance_table(content.provenance)
+    return {name: text for name, text in parts.items() if text}
 
 
-def row(cells: Sequence[str], kind: str = "") -> str:
-    """Return one row of a table from plain texts."""
-    mark = f' class="{kind}"' if kind else ""
-    return f"<tr{mark}>{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>"
+def title_of(system: str) -> str:
+    """Return what the page calls a system."""
+    return SYSTEM_TITLES.get(system, system)
 
 
-def table_section(section: Section) -> str:
-    """Return one table: a grid a protocol, the picture, the files."""
-    parts = [f"<h3>{escape(section.table)}</h3>"]
+def contents_list(sections: Sequence[Section], parts: Mapping[str, str]) -> str:
+    """Return the list of what is on the page; the tables stand below their system."""
+    lines = []
+    for name in parts:
+        tables = [section.table for section in sections if title_of(section.system) == name]
+        links = "".join(f'<li><a href="#{escape(one)}">{escape(one)}</a></li>' for one in tables)
+        below = f"<ul>{links}</ul>" if links else ""
+        lines.append(f'<li><a href="#{anchor(name)}">{escape(name)}</a>{below}</li>')
+    return f'<nav aria-label="Contents"><ul>{"".join(lines)}</ul></nav>'
+
+
+def system_part(system: str, content: Content) -> str:
+    """Return the tables and the figures of one system."""
+    own = [one for one in content.sections if one.system == system]
+    tables = [table_section(one, is_first=one == own[0]) for one in own]
+    pictures = [path for path in content.pictures if path.name.startswith(f"{system}_")]
+    if pictures:
+        tables += ["<h3>Figures</h3>", picture_grid(pictures)]
+    return "\n".join(tables)
+
+
+def picture_grid(paths: Sequence[Path]) -> str:
+    """Return figures side by side where there is room."""
+    shown = "".join(picture(path, path.stem.replace("_", " "), False) for path in paths)
+    return f'<div class="pictures">{shown}</div>' if shown else ""
+
+
+def table_section(section: Section, is_first: bool) -> str:
+    """Return one table: a grid a protocol, the picture, the files it is from and is in.
+
+    Args:
+        section: the table.
+        is_first: of its system; its picture is open.
+    """
+    parts = [f'<h3 id="{escape(section.table)}">{escape(section.table)}</h3>']
     for block in section.blocks:
         parts += [
             f"<p>Protocol: <strong>{escape(block.protocol)}</strong></p>",
@@ -138,13 +188,25 @@ def table_section(section: Section) -> str:
             f'<p class="soft">{escape(legend(block))}</p>',
         ]
     if section.figure:
-        picture = base64.b64encode(section.figure).decode()
-        label = escape(f"{section.table}: one panel a column, one dot a checkpoint")
-        parts.append(
-            f'<figure><img alt="{label}" src="data:image/svg+xml;base64,{picture}"></figure>'
-        )
+        label = f"{section.table}: one panel a column, one dot a row"
+        parts.append(details("Picture", picture(section.figure, label, True), is_first))
     links = "".join(f'<a href="{escape(to)}">{escape(name)}</a> ' for name, to in section.links)
-    return "\n".join([*parts, f"<p>Files: {links}</p>"])
+    parts.append(f"<p>Files: {links}</p>")
+    if section.rule:
+        parts.append(f'<p class="soft">{origin_text(section)}</p>')
+    if section.sources:
+        title = f"Predictions behind these numbers: {len(section.sources)} files"
+        parts.append(details(title, texts(Source._fields, section.sources)))
+    return "\n".join(parts)
+
+
+def origin_text(section: Section) -> str:
+    """Return how one would make a table again."""
+    again = f"snakemake --profile ... {section.links[0][1]}" if section.links else ""
+    origin = "from the predictions below" if section.sources else "from other tables of this page"
+    return f"Made by the rule <code>{escape(section.rule)}</code> {origin}: " + (
+        f"<code>{escape(again)}</code>" if again else ""
+    )
 
 
 def block_grid(block: Block) -> str:
@@ -157,13 +219,12 @@ def block_grid(block: Block) -> str:
             cells.append(f"<td><b>{escape(text)}</b></td>" if bold else f"<td>{escape(text)}</td>")
         cells += [f"<td>{data_of(block, name)}</td>"] * len(data)
         lines.append(f"<tr>{''.join(cells)}</tr>")
-    if any(block.chance):
-        lines.append(row(["chance level", *block.chance, *[""] * len(data)], "chance"))
-    return grid([block.row_title, *map(heading, block.columns), *data], lines)
+    chance = row(["chance level", *block.chance, *[""] * len(data)]) if any(block.chance) else ""
+    return grid([block.row_title, *map(heading, block.columns), *data], lines, chance)
 
 
-def ledger_section(ledger: Sequence[Mapping[str, str]], link: str) -> str:
-    """Return the counts of the verdicts and the numbers that were not reproduced."""
+def ledger_part(ledger: Sequence[Mapping[str, str]], link: str) -> str:
+    """Return the counts of the verdicts, what was not reproduced, and every cell."""
     counts = count_cells((key_of(line), line["verdict"]) for line in ledger)
     lines = [
         row([table, *(str(count[verdict]) for verdict in VERDICTS), str(count.total())])
@@ -172,72 +233,16 @@ def ledger_section(ledger: Sequence[Mapping[str, str]], link: str) -> str:
     parts = [grid(["printed table", *VERDICTS, "cells"], lines)]
     outside = [line for line in ledger if line["verdict"] == OUTSIDE]
     if outside:
-        names = ("table", "row", "column", "published", "ours", "tolerance", "note")
-        shown = [row([line[name] for name in names]) for line in outside]
-        parts += ["<h3>Outside the tolerance</h3>", grid(names, shown)]
-    return "\n".join([*parts, f'<p>Every cell: <a href="{escape(link)}">{escape(link)}</a></p>'])
+        parts += ["<h3>Outside the tolerance</h3>", ledger_grid(outside)]
+    parts.append(details(f"Every cell: {len(ledger)} lines", ledger_grid(ledger)))
+    return "\n".join([*parts, f'<p>As a file: <a href="{escape(link)}">{escape(link)}</a></p>'])
+
+
+def ledger_grid(lines: Sequence[Mapping[str, str]]) -> str:
+    """Return some lines of the ledger."""
+    return texts(LEDGER_HEAD, [[line[name] for name in LEDGER_HEAD] for line in lines])
 
 
 def key_of(line: Mapping[str, str]) -> tuple[str, str, str, str, str]:
     """Return what a line of the ledger is about."""
     return line["system"], line["table"], line["row"], line["column"], line["metric"]
-
-
-def data_card(card: Json) -> str:
-    """Return one data set: terms, what was left after each filter, what each split holds."""
-    facts = [
-        f"<b>{name}:</b> {escape(str(card[key]))}"
-        for name, key in (
-            ("Licence", "licence"), ("Access", "access"), ("Labels", "label_policy"),
-            ("Split", "split_policy"), ("Source", "source"), ("Cite", "citation"),
-        )
-        if card.get(key)
-    ]  # fmt: skip
-    warning = '<p class="phantom">PHANTOM</p>' if card.get("phantom") else ""
-    return (
-        f'<section class="card"><h3>{escape(str(card["dataset"]))}</h3>{warning}'
-        f"<p>{escape(str(card.get('title', '')))}</p>{flow(card['flow'])}{splits(card)}"
-        f'<p class="soft">{"<br>".join(facts)}</p></section>'
-    )
-
-
-def flow(steps: Sequence[Json]) -> str:
-    """Return what was left after each filter, with a bar as long as its share of the start."""
-    first = max(int(steps[0]["images"]), 1) if steps else 1
-    lines = [
-        f"<tr><td>{escape(str(step['step']))}"
-        f'<div class="bar" style="width:{100 * int(step["images"]) / first:.1f}%"></div></td>'
-        f"<td>{int(step['images']):,}</td><td>{int(step['patients']):,}</td></tr>"
-        for step in steps
-    ]
-    return grid(["left after", "images", "patients"], lines)
-
-
-def splits(card: Json) -> str:
-    """Return images and patients of each split."""
-    lines = [
-        row([name, f"{int(count['images']):,}", f"{int(count['patients']):,}"])
-        for name, count in card.get("counts", {}).items()
-    ]
-    return grid(["split", "images", "patients"], lines) if lines else ""
-
-
-def certificate_table(certificates: Sequence[Json]) -> str:
-    """Return one line a checkpoint: what it is, where from, that no key is missing or left over."""
-    lines = []
-    for content in certificates:
-        source = content.get("source") or {}
-        weights = "PHANTOM" if content.get("phantom") else "pretrained"
-        if not content.get("phantom") and not content.get("pretrained"):
-            weights = "seeded, untrained"
-        unmatched = f"{len(content['missing'])} / {len(content['unexpected'])}"
-        cells = [
-            str(content["checkpoint"]), str(content["architecture"]),
-            f"{int(content['parameters']):,}", weights, unmatched,
-            str(source.get("file") or source.get("name") or ""),
-            str(content["backbone_sha256"])[:12], str(content.get("licence") or ""),
-        ]  # fmt: skip
-        lines.append(row(cells))
-    head = ("checkpoint", "architecture", "parameters", "weights", "keys missing / left over",
-            "source file", "backbone sha256", "licence")  # fmt: skip
-    return grid(head, lines)

@@ -10,6 +10,7 @@ Run by hand::
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,18 @@ from pathlib import Path
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json, write_text
 from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.report.job_costs import rule_costs
 from workflow_scripts.report.ledger import COLUMNS as LEDGER_COLUMNS
 from workflow_scripts.report.ledger import VERDICTS, count_cells
 from workflow_scripts.report.long_form import read_csv, read_values
 from workflow_scripts.report.metric_catalogue import metric_named
-from workflow_scripts.report.page import Json, Section, key_of, page
+from workflow_scripts.report.page import Content, Section, key_of, page
+from workflow_scripts.report.page_data import Json
 from workflow_scripts.report.rendering import PHANTOM_WARNING, Block, blocks, cells_of, legend
+from workflow_scripts.report.sources import read_sources
 
 WIDTH = 100  # columns of the text; a common terminal
+SOURCES = ".sources.csv"  # ends the name of the list of a table's predictions
 SUFFIXES = (".csv", ".md", ".tex")  # the forms of a table, side by side
 CARD_KEYS = ("dataset", "flow", "phantom")
 CERTIFICATE_KEYS = (
@@ -116,16 +121,20 @@ def read_described(paths: Sequence[Path], keys: Sequence[str]) -> list[Json]:
     return contents
 
 
-def read_section(csv: Path, figures: Mapping[str, Path], page_folder: Path) -> Section:
-    """Return one table with the files that lie beside it and its picture."""
+def read_section(
+    csv: Path, figures: Mapping[str, Path], page_folder: Path, rule: str, sources: Path | None
+) -> Section:
+    """Return one table with the files that lie beside it, its picture and where it is from."""
     values = read_values(csv)
     files = [path for suffix in SUFFIXES if (path := csv.with_suffix(suffix)).is_file()]
-    figure = figures.get(csv.stem)
     return Section(
+        system=values[0].system,
         table=values[0].table,
         blocks=blocks(values),
         links=tuple((path.name, relative(path, page_folder)) for path in files),
-        figure=figure.read_bytes() if figure else b"",
+        figure=figures.get(csv.stem),
+        rule=rule,
+        sources=read_sources(sources) if sources else (),
     )
 
 
@@ -134,32 +143,69 @@ def relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the page and the text."""
-    parser = argparse.ArgumentParser(description="Make the overview of all results.")
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
-    parser.add_argument("--figures", type=Path, nargs="*", default=[], metavar="SVG",
-                        help="pictures of the tables, named as these")  # fmt: skip
-    parser.add_argument("--ledger", type=Path, required=True, metavar="CSV")
-    parser.add_argument("--cards", type=Path, nargs="*", default=[], metavar="JSON")
-    parser.add_argument("--certificates", type=Path, nargs="*", default=[], metavar="JSON")
-    parser.add_argument("--page", type=Path, required=True, help="HTML page to write")
-    parser.add_argument("--text", type=Path, required=True, help="plain text to write")
-    options = parser.parse_args(arguments)
+def read_content(options: argparse.Namespace, ledger: Sequence[Mapping[str, str]]) -> Content:
+    """Return everything that the page shows."""
     folder = options.page.parent
     figures = {path.stem: path for path in options.figures}
-    sections = [read_section(path, figures, folder) for path in options.tables]
-    ledger = read_csv(options.ledger, LEDGER_COLUMNS)
+    sources = {path.name.removesuffix(SOURCES): path for path in options.sources}
+    makers: Mapping[str, str] = json.loads(options.makers)
+    sections = (
+        read_section(path, figures, folder, makers.get(path.stem, ""), sources.get(path.stem))
+        for path in options.tables
+    )
+    sheets = {path.parent.name: path for path in options.sheets}
     cards = read_described(options.cards, CARD_KEYS)
-    certificates = read_described(options.certificates, CERTIFICATE_KEYS)
-    ledger_link = relative(options.ledger, folder)
-    write_text(options.page, page(sections, ledger, ledger_link, cards, certificates))
+    return Content(
+        sections=tuple(sections),
+        ledger=tuple(ledger),
+        ledger_link=relative(options.ledger, folder),
+        cards=tuple((card, sheets.get(card["dataset"])) for card in cards),
+        certificates=tuple(read_described(options.certificates, CERTIFICATE_KEYS)),
+        pictures=tuple(sorted(options.pictures, key=lambda path: path.name)),
+        provenance=read_json(options.provenance) if options.provenance else None,
+        costs=rule_costs(options.benchmarks, options.logs, options.systems)
+        if options.benchmarks
+        else (),
+        rule_graph=options.rule_graph,
+    )
+
+
+def arguments_parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    parser = argparse.ArgumentParser(description="Make the overview of all results.")
+    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    for name, kind, what in (
+        ("figures", "SVG", "pictures of the tables, named as these"),
+        ("sources", "CSV", "predictions behind the tables, {table}.sources.csv"),
+        ("cards", "JSON", "of the data sets"),
+        ("sheets", "PNG", "images of the data sets, {dataset}/contact_sheet.png"),
+        ("certificates", "JSON", "of the checkpoints"),
+        ("pictures", "PNG", "further figures, {system}_*.png"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], metavar=kind, help=what)
+    parser.add_argument("--makers", default="{}", help="JSON: the rule that makes each table")
+    parser.add_argument("--ledger", type=Path, required=True, metavar="CSV")
+    parser.add_argument("--provenance", type=Path, help="what made the results")
+    parser.add_argument("--rule-graph", type=Path, help="SVG of which rule feeds which")
+    parser.add_argument("--benchmarks", type=Path, help="folder of what the jobs used")
+    parser.add_argument("--logs", type=Path, default=Path("logs"), help="folder of their logs")
+    parser.add_argument("--systems", nargs="*", default=[], help="whose folders lie in these")
+    parser.add_argument("--page", type=Path, required=True, help="HTML page to write")
+    parser.add_argument("--text", type=Path, required=True, help="plain text to write")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the page and the text."""
+    options = arguments_parser().parse_args(arguments)
+    content = read_content(options, read_csv(options.ledger, LEDGER_COLUMNS))
+    write_text(options.page, page(content))
     places = {
         "everything": str(options.page),
         "tables": str(options.tables[0].parent),
         "ledger": str(options.ledger),
     }
-    write_text(options.text, summary_text(sections, ledger, places))
+    write_text(options.text, summary_text(content.sections, content.ledger, places))
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from workflow_scripts.report.kinds import kind_named
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.predictions import Header, read_headers
 from workflow_scripts.report.rendering import blocks, latex, markdown
+from workflow_scripts.report.sources import source_of, write_sources
 
 log = logging.getLogger(__name__)
 N_RESAMPLES = 1000  # ours: the percentile of a bound then wavers by about 0.7 %
@@ -106,6 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--csv", type=Path, required=True, help="long form to write")
     parser.add_argument("--markdown", type=Path, required=True)
     parser.add_argument("--latex", type=Path, required=True)
+    parser.add_argument("--sources", type=Path, help="CSV to write: the predictions of each cell")
     options = parser.parse_args(arguments)
     if not options.predictions:
         step = "name the predictions of the table; is the list in the rule empty?"
@@ -120,6 +122,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rendered = blocks(values)
     write_text(options.markdown, markdown(options.table, rendered))
     write_text(options.latex, latex(options.table, rendered))
+    if options.sources:
+        write_sources(options.sources, [source_of(one) for cell in cells for one in cell])
     log.info("%s: %d cells, %d predictions", options.table, len(cells), len(options.predictions))
 
 

@@ -1,0 +1,72 @@
+"""Pieces of an HTML page: tables, rows, pictures that stand in the page itself."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+
+MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
+
+
+def row(cells: Sequence[str]) -> str:
+    """Return one row of a table from plain texts."""
+    return f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in cells)}</tr>"
+
+
+def grid(head: Sequence[str], lines: Sequence[str], last: str = "", kind: str = "") -> str:
+    """Return a table that scrolls by itself.
+
+    Args:
+        head: headings, plain text.
+        lines: rows of HTML.
+        last: a row of HTML that stays at the end when a reader sorts.
+        kind: `texts` for a table of words.
+    """
+    cells = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    body = "\n".join(lines)
+    foot = f"<tfoot>{last}</tfoot>" if last else ""
+    mark = f' class="{kind}"' if kind else ""
+    return (
+        f'<div class="scroll" tabindex="0"><table{mark}><thead><tr>{cells}</tr></thead>'
+        f"<tbody>{body}</tbody>{foot}</table></div>"
+    )
+
+
+def texts(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """Return a table of plain texts."""
+    return grid(head, [row(line) for line in lines], kind="texts")
+
+
+def details(title: str, content: str, is_open: bool = False) -> str:
+    """Return content that a reader opens."""
+    return f"<details{' open' * is_open}><summary>{escape(title)}</summary>{content}</details>"
+
+
+def picture(path: Path, caption: str, is_chart: bool, width: int = 0) -> str:
+    """Return a picture with its caption, its bytes in the page.
+
+    Args:
+        path: PNG, JPEG or SVG.
+        caption: plain text; also what a screen reader says.
+        is_chart: a drawing on white, whose colours a dark page may invert; a photograph may not.
+        width: shown, in pixels; 0: its own, at most the page's.
+    """
+    content = base64.b64encode(path.read_bytes()).decode()
+    mark = ' class="chart"' if is_chart else ""
+    size = f' width="{width}"' if width else ""
+    source = f"data:{MEDIA[path.suffix]};base64,{content}"
+    return (
+        f'<figure><img{mark}{size} alt="{escape(caption)}" src="{source}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def anchor(text: str) -> str:
+    """Return a name that an address may end with.
+
+    >>> anchor("SSL transfer: linear")
+    'ssl-transfer--linear'
+    """
+    return "".join(c if c.isalnum() or c in "-_" else "-" for c in text.lower())
