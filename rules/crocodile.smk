@@ -97,10 +97,117 @@ rule crocodile_test:
         " --out {output.predictions} --map {output.causality} > {log} 2>&1"
 
 
+rule crocodile_task_prior:
+    output:
+        prior="<results>/crocodile/task_prior.csv",
+    log:
+        "<logs>/crocodile/task_prior.log",
+    benchmark:
+        "<benchmarks>/crocodile/task_prior.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=5,
+    params:
+        code=code_digest("workflow_scripts.crocodile.task_prior"),
+    shell:
+        "python -m workflow_scripts.crocodile.task_prior --out {output.prior} > {log} 2>&1"
+
+
+rule crocodile_findings_figure:
+    input:
+        csv="<results>/tables/crocodile_id_ood.csv",
+    output:
+        figure=report(
+            "<results>/figures/crocodile_findings.png",
+            caption="../workflow_scripts/report/captions/crocodile_findings.rst",
+            category="Figures",
+            labels={"table": "crocodile_id_ood", "content": "findings"},
+        ),
+    log:
+        "<logs>/figures/crocodile_findings.log",
+    benchmark:
+        "<benchmarks>/figures/crocodile_findings.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.findings_figures"),
+    shell:
+        "python -m workflow_scripts.report.findings_figures --kind bars --files {input.csv}"
+        " --out {output.figure} > {log} 2>&1"
+
+
+rule crocodile_reliability_figure:
+    input:
+        predictions=crocodile_plan.predictions(),
+    output:
+        figure=report(
+            "<results>/figures/crocodile_reliability.png",
+            caption="../workflow_scripts/report/captions/crocodile_reliability.rst",
+            category="Figures",
+            labels={"table": "crocodile_id_ood", "content": "reliability"},
+        ),
+    log:
+        "<logs>/figures/crocodile_reliability.log",
+    benchmark:
+        "<benchmarks>/figures/crocodile_reliability.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=20,
+    params:
+        code=code_digest("workflow_scripts.report.findings_figures"),
+    shell:
+        "python -m workflow_scripts.report.findings_figures --kind reliability"
+        " --files {input.predictions} --out {output.figure} > {log} 2>&1"
+
+
+rule crocodile_causality_figure:
+    input:
+        prior="<results>/crocodile/task_prior.csv",
+        maps=crocodile_plan.maps(),
+    output:
+        figure=report(
+            "<results>/figures/crocodile_causality.png",
+            caption="../workflow_scripts/report/captions/crocodile_causality.rst",
+            category="Figures",
+            labels={"table": "crocodile_id_ood", "content": "causality maps"},
+        ),
+    log:
+        "<logs>/figures/crocodile_causality.log",
+    benchmark:
+        "<benchmarks>/figures/crocodile_causality.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        phantom="--phantom" if crocodile_plan.has_phantoms else "",
+        code=code_digest("workflow_scripts.report.findings_figures"),
+    shell:
+        "python -m workflow_scripts.report.findings_figures --kind maps --prior {input.prior}"
+        " --files {input.maps} {params.phantom} --out {output.figure} > {log} 2>&1"
+
+
 rule crocodile:
     input:
         expand(
             "<results>/tables/crocodile_id_ood.{suffix}",
             suffix=["csv", "md", "tex", "png"],
+        ),
+        expand(
+            "<results>/figures/crocodile_{figure}.png",
+            figure=["findings", "reliability"]
+            + ["causality"] * bool(crocodile_plan.maps()),
         ),
     localrule: True

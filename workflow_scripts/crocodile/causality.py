@@ -6,43 +6,17 @@ Source: CROCODILE spec section 4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from workflow_scripts.crocodile.losses import TINY
-
-# (cause, effect): P(effect's cause is this one), typed from the released task prior (spec section
-# 4); all other pairs are 0, the diagonal and No Finding included.
-TASK_PRIOR: Final[dict[tuple[str, str], float]] = {
-    ("Atelectasis", "Lung Opacity"): 1.0,
-    ("Consolidation", "Lung Opacity"): 1.0,
-    ("Edema", "Lung Opacity"): 1.0,
-    ("Effusion", "Lung Opacity"): 1.0,
-    ("Pneumonia", "Lung Opacity"): 1.0,
-    ("Lung Opacity", "Atelectasis"): 0.2,
-    ("Lung Opacity", "Consolidation"): 0.2,
-    ("Lung Opacity", "Edema"): 0.2,
-    ("Lung Opacity", "Effusion"): 0.2,
-    ("Lung Opacity", "Pneumonia"): 0.2,
-    ("Pneumothorax", "Atelectasis"): 0.85,
-    ("Pneumonia", "Consolidation"): 0.7,
-    ("Edema", "Consolidation"): 0.65,
-    ("Effusion", "Atelectasis"): 0.5,
-    ("Consolidation", "Atelectasis"): 0.4,
-    ("Pneumonia", "Effusion"): 0.25,
-    ("Consolidation", "Effusion"): 0.2,
-    ("Cardiomegaly", "Atelectasis"): 0.1,
-    ("Pneumonia", "Edema"): 0.05,
-}
-
+from workflow_scripts.crocodile.task_prior import prior_rows
 
 def prior_matrix(findings: Sequence[str]) -> Tensor:
     """Return the task prior for `findings` in their order, rows causes, columns effects, (K, K)."""
-    return torch.tensor(
-        [[TASK_PRIOR.get((cause, effect), 0.0) for effect in findings] for cause in findings]
-    )
+    return torch.tensor(prior_rows(findings))
 
 
 def causality_map(embeddings: Tensor, shift: Literal["batch", "row"]) -> Tensor:

@@ -42,6 +42,13 @@ class CrocodilePlan(SystemPlan):
         """The preprocessing of the images."""
         return f"stretch{self.section['network']['image_size']}"
 
+    @property
+    def has_phantoms(self) -> bool:
+        """Whether any of its data sets is made of synthetic patients."""
+        made = self.config["phantoms"].get("datasets", {})
+        names = [*self.datasets_of("ID"), *self.datasets_of("OOD")]
+        return any(self.config["datasets"][name]["root"] in made for name in names)
+
     def datasets_of(self, role: str) -> list[str]:
         """Return the data sets of a role: the sources (ID), or the others (OOD)."""
         return list(self.section["sources" if role == "ID" else "ood"])
