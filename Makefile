@@ -73,7 +73,7 @@ clean-demo:
 	@echo "Setting up .venv (about 7 GB on disk, a minute with a fast network) ..."
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip sync --quiet --require-hashes $(LOCK)
+	$(BIN)/uv pip sync --quiet --compile-bytecode --require-hashes $(LOCK)
 	@touch .venv/ready
 
 # --python: without it uv would install into .venv, the one it finds in this folder.

@@ -14,8 +14,11 @@ include: "rules/common.smk"
 include: "rules/datasets.smk"
 include: "rules/checkpoints.smk"
 include: "rules/ssl_transfer.smk"
+include: "rules/ssl_transfer_training.smk"
 include: "rules/ssl_transfer_analysis.smk"
 include: "rules/debiased_noise.smk"
+include: "rules/layer_ensembles.smk"
+include: "rules/crocodile.smk"
 include: "rules/training.smk"
 include: "rules/report.smk"
 
@@ -23,8 +26,7 @@ include: "rules/report.smk"
 rule all:
     default_target: True
     input:
-        rules.ssl_transfer.input,
-        rules.debiased_noise.input,
+        [getattr(rules, system).input for system in config["systems"]],
         rules.ledger.output,
         rules.summary.output,
         expand(rules.contact_sheet.output.sheet, dataset=plan.used_datasets()),

@@ -45,6 +45,7 @@ BENCHMARKS = (
     Benchmark("linear-320", ("linear_path",), "8x wall"),  # B4
     Benchmark("linear-3000", ("linear_path", "--n-images", "3000"), "2.5x wall"),  # B4
     Benchmark("gezo-epoch", ("gezo",), "1.9x CPU"),  # B9
+    Benchmark("invariance", ("invariance",), "8x CPU"),  # performance facts, row 4
     Benchmark("pixels", ("pixel_cache",), "50x CPU for PNG, 12x for JPEG"),  # B10
 )
 

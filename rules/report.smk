@@ -68,7 +68,7 @@ rule figure:
 rule ledger:
     input:
         published=PUBLISHED,
-        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
     output:
         csv=report(
             "<results>/tables/ledger.csv",
@@ -97,8 +97,8 @@ rule ledger:
 
 rule summary:
     input:
-        tables=expand("<results>/tables/{table}.csv", table=plan.all_tables()),
-        figures=expand("<results>/tables/{table}.svg", table=plan.all_tables()),
+        tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
+        figures=expand("<results>/tables/{table}.svg", table=plan.chosen_tables()),
         ledger="<results>/tables/ledger.csv",
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()

@@ -104,13 +104,3 @@ rule linear:
         " --leak-free {input.leak_free} --protocol {wildcards.protocol}"
         " --seed {wildcards.seed} --threads {threads} --column {params.column:q}"
         " --out {output.predictions} --path {output.path} > {log} 2>&1"
-
-
-rule ssl_transfer:
-    input:
-        expand(
-            "<results>/tables/{table}.{suffix}",
-            table=ssl_plan.tables(),
-            suffix=["csv", "md", "tex", "png"],
-        ),
-    localrule: True

@@ -177,6 +177,74 @@ rule multi_view:
         " > {log} 2>&1"
 
 
+rule perceptual:
+    input:
+        originals=lambda w: analysis_plan.reconstructions(
+            w.protocol, w.dataset, "original.png"
+        )[:1],
+        reconstructions=lambda w: analysis_plan.reconstructions(
+            w.protocol, w.dataset, "reconstruction.png"
+        ),
+        certificates=expand(
+            "<results>/checkpoints/{checkpoint}/certificate.json",
+            checkpoint=analysis_plan.reconstructed(),
+        ),
+        card="<results>/datasets/{dataset}/card.json",
+        trunks=analysis_plan.trunk_files("backbone.safetensors"),
+        trunk_certificates=analysis_plan.trunk_files("certificate.json"),
+    output:
+        predictions=analysis_plan.perceptual_outputs("{protocol}", "{dataset}"),
+    log:
+        "<logs>/ssl_transfer/perceptual/{protocol}/{dataset}.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/perceptual/{protocol}/{dataset}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 4
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(15),
+    params:
+        seed=config["seed"],
+        code=code_digest("workflow_scripts.ssl_transfer.perceptual"),
+    shell:
+        "python -m workflow_scripts.ssl_transfer.perceptual --originals {input.originals}"
+        " --reconstructions {input.reconstructions} --certificates {input.certificates}"
+        " --card {input.card} --trunks {input.trunks}"
+        " --trunk-certificates {input.trunk_certificates} --protocol {wildcards.protocol}"
+        " --seed {params.seed} --threads {threads} --out {output.predictions} > {log} 2>&1"
+
+
+rule perceptual_csv:
+    input:
+        predictions=lambda w: [
+            path
+            for column in analysis_plan.columns("perceptual")
+            for path in analysis_plan.perceptual_outputs(w.protocol, column["dataset"])
+        ],
+    output:
+        csv="<results>/ssl_transfer/perceptual/{protocol}/{net}_distances.csv",
+    log:
+        "<logs>/ssl_transfer/perceptual/{protocol}/{net}_distances.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/perceptual/{protocol}/{net}_distances.tsv"
+    wildcard_constraints:
+        net="alexnet|vgg|squeezenet|average",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        metric=lambda w: "lpips" if w.net == "average" else f"lpips_{w.net}",
+        code=code_digest("workflow_scripts.ssl_transfer.perceptual_csv"),
+    shell:
+        "python -m workflow_scripts.ssl_transfer.perceptual_csv"
+        " --predictions {input.predictions} --metric {params.metric} --out {output.csv}"
+        " > {log} 2>&1"
+
+
 rule knn:
     input:
         features="<results>/ssl_transfer/features/{checkpoint}/{dataset}/short224-own.npz",
@@ -274,3 +342,88 @@ for experiment in analysis_plan.id_ood_experiments():
             " --certificate {input.certificate} --experiment-leak-free {input.together}"
             " {params.finding} --seed {wildcards.seed} --threads {threads}"
             " --out {output.predictions:q} > {log} 2>&1"
+
+
+rule correlations:
+    input:
+        tables=expand(
+            "<results>/tables/{table}.csv", table=analysis_plan.analysed_tables()
+        ),
+    output:
+        csv=report(
+            expand("<results>/tables/{table}.csv", table=analysis_plan.other_tables()),
+            caption="../workflow_scripts/report/captions/table.rst",
+            category="Tables",
+            labels={"table": "ssl_transfer analysis", "content": "long form"},
+        ),
+        texts=expand(
+            "<results>/tables/{table}.{suffix}",
+            table=analysis_plan.other_tables(),
+            suffix=["md", "tex"],
+        ),
+    log:
+        "<logs>/ssl_transfer/correlations.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/correlations.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        analysis=lambda w: as_json(analysis_plan.analysis_section()),
+        folder=f"{plan.results}/tables",
+        code=code_digest("workflow_scripts.report.correlations"),
+    shell:
+        "python -m workflow_scripts.report.correlations --tables {input.tables}"
+        " --analysis {params.analysis:q} --out {params.folder:q} > {log} 2>&1"
+
+
+rule scatter:
+    input:
+        tables=rules.correlations.input.tables,
+    output:
+        figure=report(
+            "<results>/figures/ssl_transfer_against_{predictor}.png",
+            caption="../workflow_scripts/report/captions/figure.rst",
+            category="Figures",
+            labels={"table": "transfer against {predictor}", "content": "png"},
+        ),
+    log:
+        "<logs>/ssl_transfer/scatter/{predictor}.log",
+    benchmark:
+        "<benchmarks>/ssl_transfer/scatter/{predictor}.tsv"
+    wildcard_constraints:
+        predictor="|".join(analysis_plan.predictors()) or "none",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        analysis=lambda w: as_json(analysis_plan.analysis_section()),
+        code=code_digest("workflow_scripts.report.scatter"),
+    shell:
+        "python -m workflow_scripts.report.scatter --tables {input.tables}"
+        " --analysis {params.analysis:q} --predictor {wildcards.predictor}"
+        " --out {output.figure} > {log} 2>&1"
+
+
+rule ssl_transfer:
+    input:
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=ssl_plan.tables(),
+            suffix=["csv", "md", "tex", "png"],
+        ),
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=ssl_plan.other_tables(),
+            suffix=["csv", "md", "tex"],
+        ),
+        ssl_plan.training.figures(),
+        expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),
+        analysis_plan.distance_files(),
+    localrule: True

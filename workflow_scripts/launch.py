@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -25,7 +26,9 @@ from typing import NamedTuple
 
 from workflow_scripts.command_line import run
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import set_threads
 
+TORCHRUN = "torch.distributed.run"
 FIRST_PORT, PORTS = 20000, 20000  # ours: a port from the job's number, outside the usual services
 
 
@@ -88,7 +91,7 @@ def on_this_node(geometry: Geometry, minutes: float, words: Sequence[str]) -> li
     if geometry.processes == 1:
         return [sys.executable, "-m", *told]
     start = [f"--nproc-per-node={geometry.processes}", "--standalone"]
-    return [sys.executable, "-m", "torch.distributed.run", *start, "-m", *told]
+    return [sys.executable, "-m", TORCHRUN, *start, "-m", *told]
 
 
 def on_one_of(
@@ -112,7 +115,7 @@ def on_one_of(
         f"--master-port={FIRST_PORT + job % PORTS}",
     ]
     told = [*words, *_told(geometry, minutes)]
-    return [sys.executable, "-m", "torch.distributed.run", *torchrun, "-m", *told]
+    return [sys.executable, "-m", TORCHRUN, *torchrun, "-m", *told]
 
 
 def across_nodes(geometry: Geometry, minutes: float, words: Sequence[str]) -> list[str]:
@@ -186,9 +189,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     command = command_of(options)
     # Snakemake's SLURM plugin sets OMP_NUM_THREADS to the job's cores; the processes share them.
-    os.environ["OMP_NUM_THREADS"] = str(max(1, options.threads // options.processes))
+    set_threads(max(1, options.threads // options.processes))
     sys.stderr.write(" ".join(command) + "\n")
     sys.stderr.flush()
+    module = command[2]
+    if command[:2] == [sys.executable, "-m"] and module != TORCHRUN:
+        # one process: this one, which may have the libraries imported already (warm.py)
+        sys.argv = command[2:]
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        return
     os.execvp(command[0], command)  # noqa: S606 - signals then reach the training itself
 
 

@@ -13,13 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.code_digest import code_digest
+from workflow_scripts.crocodile.plan import CrocodilePlan
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
+from workflow_scripts.layer_ensembles.plan import LayerEnsemblesPlan
 from workflow_scripts.ssl_transfer.plan import SslTransferPlan
 from workflow_scripts.system_plan import Named, SystemPlan
 
 # every system, in the order of the report; a new one is a line here
-SYSTEMS: tuple[type[SystemPlan], ...] = (SslTransferPlan, DebiasedNoisePlan)
+SYSTEMS: tuple[type[SystemPlan], ...] = (
+    CrocodilePlan,
+    SslTransferPlan,
+    LayerEnsemblesPlan,
+    DebiasedNoisePlan,
+)
 
 
 def as_json(content: object) -> str:
@@ -38,6 +45,7 @@ class Plan:
         config: the merged configuration; `settings.check_config` has accepted it.
         results: the folder of results, as configured.
         systems: each system's own plan, by its name.
+        chosen: those that `all` runs.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
@@ -49,6 +57,7 @@ class Plan:
         self.experiments: Mapping[str, list[str]] = config.get("experiments", {})
         self.phantom_checkpoints: bool = config["phantoms"].get("checkpoints", False)
         self.systems: dict[str, SystemPlan] = {one.system: one(config) for one in SYSTEMS}
+        self.chosen = [self.systems[name] for name in config["systems"] if name in self.systems]
 
     # Data sets
 
@@ -107,8 +116,8 @@ class Plan:
         )
 
     def used_datasets(self) -> list[str]:
-        """Return the data sets that the systems name, in the configured order."""
-        used = {named.name for _, named in self.names() if named.kind == "datasets"}
+        """Return the data sets that the chosen systems name, in the configured order."""
+        used = self._used("datasets")
         return [name for name in self.datasets if name in used]
 
     def of_experiment(self, experiment: str, file: str) -> list[str]:
@@ -118,8 +127,8 @@ class Plan:
     # Checkpoints
 
     def used_checkpoints(self) -> list[str]:
-        """Return the checkpoints that the systems name, in the configured order."""
-        used = {named.name for _, named in self.names() if named.kind == "checkpoints"}
+        """Return the checkpoints that the chosen systems name, in the configured order."""
+        used = self._used("checkpoints")
         return [name for name in self.checkpoints if name in used]
 
     def checkpoint_in(self, file: str) -> str:
@@ -182,6 +191,14 @@ class Plan:
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return each table that the rule `table` makes, with what lists its predictions."""
         return {name: runs for one in self.systems.values() for name, runs in one.tables().items()}
+
+    def _used(self, kind: str) -> set[str]:
+        """Return the names of one kind that the chosen systems use."""
+        return {named.name for one in self.chosen for named in one.names() if named.kind == kind}
+
+    def chosen_tables(self) -> list[str]:
+        """Return the tables of the chosen systems: what ledger and overview show."""
+        return [name for one in self.chosen for name in (*one.tables(), *one.other_tables())]
 
     def all_tables(self) -> list[str]:
         """Return the tables of all systems, whichever rule makes them."""

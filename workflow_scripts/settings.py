@@ -116,7 +116,11 @@ def _expected(validator: str, value: object) -> str:
 
 def _name_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
     """Find names that point nowhere, and phantoms among real results."""
-    for system, named in Plan(config).names():
+    plan = Plan(config)
+    for index, name in enumerate(config["systems"]):
+        if name not in plan.systems:
+            yield _unknown(files, ["systems", str(index)], name, plan.systems)
+    for system, named in plan.names():
         if named.name not in config.get(named.kind, {}):
             keys = [system, *named.keys]
             yield _unknown(files, keys, named.name, config.get(named.kind, {}))

@@ -32,6 +32,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 from pathlib import Path
 from typing import NoReturn
 
@@ -189,6 +190,13 @@ def _mind(connection: socket.socket) -> NoReturn:
     os._exit(0)
 
 
+class StepMain(types.ModuleType):
+    """Finds what a pool's processes send back: they call the step's own module `__mp_main__`."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(sys.modules["__main__"], name)
+
+
 def _work(request: dict[str, object], streams: list[int]) -> NoReturn:
     """Become the step: its streams, folder and environment, then its module."""
     os.setpgid(0, 0)
@@ -201,6 +209,7 @@ def _work(request: dict[str, object], streams: list[int]) -> NoReturn:
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     sys.path[0] = str(request["folder"])
     sys.argv = arguments
+    sys.modules["__mp_main__"] = StepMain("__mp_main__")  # not the warm process's module
     status = 1
     try:
         runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)

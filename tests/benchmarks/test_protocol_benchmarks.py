@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import few_shot, linear_path
+from benchmarks import few_shot, invariance, linear_path
 
 
 @pytest.mark.slow
@@ -16,3 +16,8 @@ def test_few_shot_prints_what_the_plain_reference_prints() -> None:
 def test_linear_path_has_the_coefficients_of_scikit_learn_on_one_thread() -> None:
     sizes = ["--n-images", "40", "--n-features", "16", "--n-classes", "3", "--n-fits", "6"]
     assert linear_path.main([*sizes, "--repeats", "1"]) == 0
+
+
+def test_invariance_scores_equal_a_product_a_view() -> None:
+    sizes = ["--n-views", "5", "--n-features", "24", "--n-statistics", "60"]
+    assert invariance.main([*sizes, "--repeats", "1"]) == 0

@@ -55,7 +55,13 @@ def torchvision_pixels(image: Image.Image, geometry: Geometry) -> np.ndarray:
             transforms.CenterCrop(geometry.crop),
         ]
     )
-    return np.asarray(pipeline(image.convert("RGB")))
+    if not geometry.gray:
+        return np.asarray(pipeline(image.convert("RGB")))
+    values = np.asarray(image if image.mode in ("L", "LA", "RGBA") else image.convert("RGB"))
+    low, high = int(values.min()), int(values.max())
+    if high > low:
+        values = (255.0 * (values.astype(float) - low) / (high - low)).astype(np.uint8)
+    return np.asarray(pipeline(Image.fromarray(values).convert("L")))[:, :, None]
 
 
 @settings(max_examples=60, deadline=None)
@@ -205,3 +211,27 @@ def test_a_16_bit_image_without_contrast_is_refused() -> None:
     blank = Image.fromarray(np.full((4, 4), 300, dtype=np.uint16))
     with pytest.raises(UnusablePixels, match="every pixel has the value 300"):
         to_eight_bit(blank, "stretch")
+
+
+@pytest.mark.parametrize("name", ["u8", "u16"])
+def test_pixels_of_crocodile_are_those_of_the_released_code(name: str) -> None:
+    geometry = Geometry("squash", 2, "bilinear", 2, stretch=True, gray=True)
+    kind = np.uint8 if name == "u8" else np.uint16
+    image = Image.fromarray(np.array(STRETCH["inputs"][name], dtype=kind))
+    pixels = prepare(image, geometry, "stretch")
+    assert pixels.shape == (2, 2, 1)
+    assert pixels[:, :, 0].tolist() == STRETCH["expected"][name]["resized_2x2"]
+
+
+@pytest.mark.parametrize(("name", "mode"), [("rgb", "RGB"), ("rgba", "RGBA")])
+def test_colour_is_stretched_over_all_channels_before_it_becomes_gray(name: str, mode: str) -> None:
+    values = np.array(STRETCH["inputs"][name], dtype=np.uint8)
+    geometry = Geometry("squash", 2, "bilinear", 2, stretch=True, gray=True)
+    pixels = prepare(Image.fromarray(values, mode), geometry)
+    assert pixels[:, :, 0].tolist() == STRETCH["expected"][name]["gray_after_stretch"]
+
+
+def test_a_constant_image_stays_constant() -> None:
+    pixels = prepare(Image.new("L", (300, 200), 5), GEOMETRIES["stretch64"])
+    assert pixels.shape == (64, 64, 1)
+    assert (pixels == 5).all()

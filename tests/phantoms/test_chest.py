@@ -182,9 +182,14 @@ def test_unknown_finding_or_view_is_refused(findings: tuple[str, ...], view: str
 
 
 @pytest.mark.parametrize(
-    ("knob", "value"),
-    [("disease_signal", -0.1), ("confounder_strength", 1.5), ("domain_shift", "high")],
+    ("knob", "value", "lowest"),
+    [
+        ("disease_signal", -0.1, 0),
+        ("confounder_strength", 1.5, -1),
+        ("confounder_strength", -1.5, -1),
+        ("domain_shift", "high", 0),
+    ],
 )
-def test_knob_out_of_range_is_refused_by_name(knob: str, value: object) -> None:
-    with pytest.raises(ValueError, match=f"{knob}: expected 0 to"):
+def test_knob_out_of_range_is_refused_by_name(knob: str, value: object, lowest: int) -> None:
+    with pytest.raises(ValueError, match=f"{knob}: expected {lowest} to"):
         Knobs(**{knob: value})  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """The printed numbers of SSL transfer: sums, single cells, shape, tolerances."""
 
 import math
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,14 @@ SPOT_CHECKS = {  # read by eye
     ("ssl_transfer_linear", "mimic-chexpert_lr_0.1", "chexpert"): (77.28, math.nan),
     ("ssl_transfer_finetune", "moco-v2", "chexpert"): (79.96, math.nan),
     ("ssl_transfer_finetune", "supervised_r50", "diabetic_retinopathy"): (47.08, math.nan),
+    ("ssl_transfer_saliency", "swav", "chestx"): (52.56, math.nan),
+    ("ssl_transfer_saliency", "mimic-cxr_d121_lr_1e-4", "imagenet"): (38.4, math.nan),
+    ("ssl_transfer_invariance", "pirl", "diabetic_retinopathy hue"): (0.671418, math.nan),
+    ("ssl_transfer_invariance", "mimic-chexpert_lr_0.01", "shenzhen h_flip"): (
+        -0.000673,
+        math.nan,
+    ),
+    ("ssl_transfer_domain_averages", "byol", "out_of_domain"): (0.916952, math.nan),
 }
 
 
@@ -69,8 +78,86 @@ def test_every_column_of_the_many_shot_table_has_the_printed_sum(
         assert {c.metric for c in chosen} == {metric}
 
 
+DATASETS = (
+    "shenzhen", "montgomery", "diabetic_retinopathy", "chestx", "bach", "ichallenge_amd",
+    "ichallenge_pm", "chexpert", "stoic", "imagenet",
+)  # fmt: skip
+# Of the analyses: count and sum of the columns, by a second reading (awk on the specification)
+SALIENCY_SUMS = {
+    "shenzhen": (13, 540.20), "montgomery": (13, 532.40), "diabetic_retinopathy": (13, 560.62),
+    "chestx": (13, 508.23), "bach": (13, 568.05), "ichallenge_amd": (13, 554.82),
+    "ichallenge_pm": (13, 604.29), "chexpert": (13, 541.20), "imagenet": (9, 365.98),
+}  # fmt: skip
+INVARIANCE_SUMS = {
+    "shenzhen rotation": (5, 0.166854), "montgomery rotation": (7, 0.067706),
+    "diabetic_retinopathy rotation": (8, 2.331861), "ichallenge_amd rotation": (8, 0.366703),
+    "ichallenge_pm rotation": (8, 0.685634), "shenzhen h_flip": (10, 5.028046),
+    "montgomery h_flip": (10, 4.284328), "chestx h_flip": (10, 4.126088),
+    "chexpert h_flip": (10, 7.316521), "diabetic_retinopathy hue": (7, 3.289824),
+    "bach hue": (8, 1.216801), "chexpert multi_view": (10, 0.140998),
+    "diabetic_retinopathy multi_view": (8, 2.556672),
+}  # fmt: skip
+PERCEPTUAL_SUMS = {
+    "lpips": (10.1156, 9.0150, 7.8507, 9.0884, 8.7686, 7.4349, 8.4384, 8.8795, 7.4081, 8.3717),
+    "lpips_alexnet": (
+        10.4441, 8.9750, 7.8332, 8.9589, 8.7823, 7.4711, 8.6361, 8.7258, 7.8942, 8.0496,
+    ),
+    "lpips_vgg": (
+        10.0375, 9.6156, 9.0714, 9.5986, 10.1298, 8.6415, 9.6959, 9.5586, 8.5256, 9.7261,
+    ),
+    "lpips_squeezenet": (
+        9.8654, 8.4549, 6.6473, 8.7074, 7.3937, 6.1923, 6.9839, 8.3542, 5.8048, 7.3393,
+    ),
+}  # fmt: skip
+N_CELLS = {
+    "few_shot": 143, "linear": 26, "finetune": 21, "invariance": 109, "perceptual": 520,
+    "saliency": 117 - 4 + 4 + 14,  # the table, its gaps, what the heatmaps fill, STOIC
+    "domain_averages": 26, "correlations": 11 * 4 + 12 * 2 + 9,
+}  # fmt: skip
+
+
 def test_no_other_cell_is_printed(cells: tuple[Published, ...]) -> None:
-    assert len(cells) == 13 * 11 + 13 + 13 + 13 + 8
+    counts = Counter(cell.table.removeprefix("ssl_transfer_") for cell in cells)
+    assert counts == N_CELLS
+
+
+def test_the_analyses_have_the_printed_sums(cells: tuple[Published, ...]) -> None:
+    def column(table: str, name: str, metric: str) -> list[Published]:
+        key = (f"ssl_transfer_{table}", name, metric)
+        return [c for c in cells if (c.table, c.column, c.metric) == key]
+
+    for name, (count, total) in SALIENCY_SUMS.items():
+        found = column("saliency", name, "attentive_diffusion")
+        in_table = [c.value for c in found if "heatmaps" not in c.tolerance_reason.split(",")[0]]
+        assert (len(in_table), sum(in_table)) == (count, pytest.approx(total, abs=1e-6))
+    for name, (count, total) in INVARIANCE_SUMS.items():
+        values = [c.value for c in column("invariance", name, "whitened_cosine")]
+        assert (len(values), sum(values)) == (count, pytest.approx(total, abs=1e-9))
+    for metric, totals in PERCEPTUAL_SUMS.items():
+        for name, total in zip(DATASETS, totals, strict=True):
+            found = column("perceptual", name, metric)
+            assert [c.row for c in found] == CHECKPOINTS
+            assert sum(c.value for c in found) == pytest.approx(total, abs=1e-6)
+    for name, total in (("in_domain", 6.839709), ("out_of_domain", 7.735506)):
+        averages = column("domain_averages", name, "scaled_average")
+        assert sum(c.value for c in averages) == pytest.approx(total, abs=1e-9)
+
+
+def test_the_printed_average_is_that_of_the_three_networks(cells: tuple[Published, ...]) -> None:
+    values = {(c.row, c.column, c.metric): c.value for c in cells if "perceptual" in c.table}
+    for row in CHECKPOINTS:
+        for name in DATASETS:
+            parts = [values[row, name, f"lpips_{net}"] for net in ("alexnet", "vgg", "squeezenet")]
+            assert values[row, name, "lpips"] == pytest.approx(sum(parts) / 3, abs=1.01e-4)
+
+
+def test_suspect_numbers_of_the_analyses_say_so(cells: tuple[Published, ...]) -> None:
+    notes = {(c.table, c.row, c.column): c.note for c in cells if "r" not in c.metric[:1]}
+    assert "wrong in print" in notes["ssl_transfer_saliency", "mimic-chexpert_lr_0.01", "shenzhen"]
+    assert "rank deficient" in notes["ssl_transfer_invariance", "byol", "montgomery h_flip"]
+    assert "rank deficient" not in notes["ssl_transfer_invariance", "supervised_r18",
+                                         "shenzhen h_flip"]  # fmt: skip
+    assert "29 Apr 2022" in notes["ssl_transfer_invariance", "supervised_r50", "bach hue"]
 
 
 @pytest.mark.parametrize("place", SPOT_CHECKS)
@@ -95,6 +182,8 @@ def test_known_inconsistencies_are_noted(cells: tuple[Published, ...]) -> None:
         ("ssl_transfer_few_shot", "supervised_d121", "shenzhen 2-way"),
         ("ssl_transfer_linear", "simclr-v1", "diabetic_retinopathy"),
         ("ssl_transfer_linear", "pirl", "diabetic_retinopathy"),
+        ("ssl_transfer_invariance", "mimic-cxr_d121_lr_1e-4", "chestx h_flip"),
+        ("ssl_transfer_invariance", "mimic-cxr_d121_lr_1e-4", "chexpert h_flip"),
     }
     assert all("label rule" in c.note for c in cells if c.column == "ichallenge_pm 2-way")
 

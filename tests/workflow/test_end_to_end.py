@@ -49,9 +49,12 @@ def workplace(
 
 def test_run_ends_with_tables_figures_ledger_and_report(workplace: Workplace) -> None:
     tables = workplace.results / "tables"
-    for name in ("ssl_transfer_few_shot", "ssl_transfer_linear"):
+    steps = ("few_shot", "linear", "finetune", "saliency", "perceptual", "invariance", "knn", "cka")
+    steps += ("id_ood", "correlations", "domain_averages")
+    for name in (f"ssl_transfer_{step}" for step in steps):
         for suffix in ("csv", "md", "tex", "png", "svg"):
             assert (tables / f"{name}.{suffix}").stat().st_size > 100
+    assert (workplace.results / "figures/ssl_transfer_against_imagenet_top1.png").is_file()
     report = (workplace.results / "report.html").read_text()
     assert "ssl_transfer_few_shot" in report
     assert not re.search(r'(src|href)="https?://[^"]+\.(js|css)"', report)  # opens offline

@@ -27,7 +27,7 @@ class UnusablePixels(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """A resize followed by a centre crop.
+    """A resize followed by a centre crop, perhaps of an image stretched and made gray before.
 
     Attributes:
         resize: `squash` makes both sides `resize_to` pixels, whatever the aspect ratio;
@@ -35,12 +35,21 @@ class Geometry:
         resize_to: pixels.
         interpolation: Pillow's filter, with antialiasing.
         crop: side of the square cut from the centre, pixels.
+        stretch: first stretch all channels between the darkest and brightest value of the image.
+        gray: one channel instead of three.
     """
 
     resize: Literal["squash", "shorter"]
     resize_to: int
     interpolation: Literal["bilinear", "bicubic"]
     crop: int
+    stretch: bool = False
+    gray: bool = False
+
+    @property
+    def channels(self) -> int:
+        """Channels of the stored image."""
+        return 1 if self.gray else 3
 
     def __post_init__(self) -> None:
         if not 1 <= self.crop <= self.resize_to:
@@ -53,13 +62,16 @@ GEOMETRIES: Final[dict[str, Geometry]] = {
     "short256": Geometry("shorter", 256, "bilinear", 224),  # spec P3
     "exact224": Geometry("squash", 224, "bilinear", 224),  # debiased noise spec 3.1
     "exact96": Geometry("squash", 96, "bilinear", 96),  # the same for small networks (demo)
+    # CROCODILE spec 2.5 at the published size, and at a laptop's.
+    "stretch320": Geometry("squash", 320, "bilinear", 320, stretch=True, gray=True),
+    "stretch64": Geometry("squash", 64, "bilinear", 64, stretch=True, gray=True),
 }
 
 
 def prepare(
     image: Image.Image, geometry: Geometry, bit_depth: BitDepth = None
 ) -> NDArray[np.uint8]:
-    """Return the RGB pixels of `image` in `geometry`.
+    """Return the RGB (or gray) pixels of `image` in `geometry`.
 
     As in the released code the first frame is used, transparency is dropped (not blended) and
     the orientation tag of a photograph is not applied.
@@ -72,7 +84,7 @@ def prepare(
             the number varies from image to image, and each is stretched by `stretch_contrast`.
 
     Returns:
-        Pixels, shape (crop, crop, 3), uint8.
+        Pixels, shape (crop, crop, 3), uint8; with one channel where the geometry is gray.
 
     Raises:
         UnusablePixels: a deep image without `bit_depth` or with values beyond it. Pillow's own
@@ -84,12 +96,15 @@ def prepare(
     >>> prepare(Image.new("L", (300, 200), 7), GEOMETRIES["short224"]).shape
     (224, 224, 3)
     """
+    if geometry.stretch and image.mode not in DEEP_MODES:
+        image = _stretched(image)
     plain = to_eight_bit(image, bit_depth)
+    plain = plain.convert("L") if geometry.gray else plain
     resized = plain.resize(resized_size(plain.size, geometry), FILTERS[geometry.interpolation])
     pixels = np.asarray(resized.crop(_centre_box(resized.size, geometry.crop)))
     if pixels.ndim == 3:
         return pixels
-    return np.repeat(pixels[:, :, None], 3, axis=2)
+    return np.repeat(pixels[:, :, None], geometry.channels, axis=2)
 
 
 def to_eight_bit(image: Image.Image, bit_depth: BitDepth = None) -> Image.Image:
@@ -142,6 +157,13 @@ def stretch_contrast(values: NDArray[np.integer]) -> NDArray[np.uint8]:
         return values.astype(np.uint8)
     wide = values.astype(np.float64)
     return (255 * (wide - low) / (high - low)).astype(np.uint8)
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """Return an image of 8 bits a channel with all its channels stretched together."""
+    _refuse_narrowed(image)
+    plain = image if image.mode in ("L", "LA", "RGB", "RGBA") else image.convert("RGB")
+    return Image.fromarray(stretch_contrast(np.asarray(plain)), plain.mode)
 
 
 def _scale_deep(image: Image.Image, bit_depth: BitDepth) -> Image.Image:

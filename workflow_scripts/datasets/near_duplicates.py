@@ -67,7 +67,7 @@ def difference_hash(images: NDArray[np.uint8]) -> Hashes:
     """Return 256 bits an image: whether it grows brighter from a field to the next on its right.
 
     Args:
-        images: shape (N, H, W, 3); both sides at least 17.
+        images: shape (N, H, W, 3 or 1); both sides at least 17.
 
     Returns:
         Shape (N, 4), uint64. Brightness and contrast do not change it.

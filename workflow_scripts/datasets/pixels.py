@@ -21,7 +21,7 @@ class Store(NamedTuple):
     """An image store, open for reading.
 
     Attributes:
-        images: shape (N, H, W, 3), uint8, mapped from the file and not in memory.
+        images: shape (N, H, W, 3 or 1), uint8, mapped from the file and not in memory.
         image_id: row i of `images` shows image `image_id[i]`.
         sha256: of the bytes of that image's file.
     """

@@ -197,7 +197,7 @@ def build(
     """
     store = kept.path("images.npy")
     if not store.is_file():
-        shape = (len(rows), geometry.crop, geometry.crop, 3)
+        shape = (len(rows), geometry.crop, geometry.crop, geometry.channels)
         new = kept.path("new.npy")
         np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=shape).flush()
         new.replace(store)

@@ -98,9 +98,8 @@ def whitening(features: Features, covariance: Covariance = "sample") -> Whitenin
         level = np.trace(matrix) / n_features
         matrix = np.asarray((1 - shrinkage) * matrix + shrinkage * level * np.eye(n_features))
     inverse = np.linalg.inv(matrix + EPSILON * np.eye(n_features))
-    factor = np.linalg.cholesky(
-        (inverse + inverse.T) / 2
-    )  # the inverse is symmetric up to dust
+    symmetric = (inverse + inverse.T) / 2  # as the inverse is, up to dust
+    factor: Floats = np.linalg.cholesky(symmetric).astype(np.float64)
     return Whitening(mean, factor, n_images, shrinkage)
 
 

@@ -84,7 +84,7 @@ def render_chest(
     Raises:
         ValueError: if a finding or the view is unknown.
     """
-    unknown = set(case.findings) - set(FINDINGS)
+    unknown = {*case.findings, *filter(None, [knobs.confounder_finding])} - set(FINDINGS)
     if unknown or case.view not in ("PA", "AP"):
         raise ValueError(f"no such finding or view: {sorted(unknown)} {case.view}")
     anatomy = draw_anatomy(streams("anatomy"), case.sex, case.age_years, knobs)
@@ -99,8 +99,9 @@ def render_chest(
         if finding in OPACITIES:
             OPACITIES[finding](scene, streams("finding", finding), knobs.disease_signal)
     picture = _compose(scene, streams("tissue"), case.view)
-    is_ill = bool(case.findings)
-    return expose(picture, streams("image", case.image_id, "film"), case.view, is_ill, knobs)
+    marked = knobs.confounder_finding
+    goes_with = marked in case.findings if marked else bool(case.findings)
+    return expose(picture, streams("image", case.image_id, "film"), case.view, goes_with, knobs)
 
 
 def side_view(frontal: NDArray[np.uint8]) -> NDArray[np.uint8]:

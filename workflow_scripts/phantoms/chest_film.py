@@ -27,7 +27,7 @@ def expose(
         picture: shape (S, S), 0 for air outside the body, 1 for the densest organ.
         rng: the image's own stream.
         view: `PA` or `AP`.
-        is_ill: whether there is any finding; the confounder depends on it.
+        is_ill: whether there is a finding that the confounder goes with.
         knobs: strengths.
 
     Returns:

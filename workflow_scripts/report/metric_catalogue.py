@@ -53,11 +53,50 @@ def plain(
     return Metric(title, better, unit, 1.0, decimals, low, high)
 
 
+def finding_name(finding: str) -> str:
+    """Return a finding as the end of a metric's name.
+
+    >>> finding_name("Lung Opacity")
+    'lung_opacity'
+    """
+    return finding.lower().replace(" ", "_")
+
+
+def _with_drop(metrics: dict[str, Metric]) -> dict[str, Metric]:
+    """Return metrics of ranking, and what each loses from ID to OOD (ID minus OOD)."""
+    drops = {
+        f"{name}_drop": Metric(one.title, LOWER, low=-1.0)  # its column is `drop`
+        for name, one in metrics.items()
+    }
+    return metrics | drops
+
+
+CHEST_FINDINGS = (  # the nine of CROCODILE
+    "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Effusion", "Lung Opacity",
+    "No Finding", "Pneumonia", "Pneumothorax",
+)  # fmt: skip
+MULTI_LABEL = _with_drop(
+    {
+        "mean_auc": Metric("mean AUC without No Finding"),
+        "map": Metric("mAP"),
+        "mean_auc_female": Metric("mean AUC, women"),
+        "mean_auc_male": Metric("mean AUC, men"),
+        "mean_auc_below_40": Metric("mean AUC, below 40 years"),
+        "mean_auc_40_to_60": Metric("mean AUC, 40 to 60 years"),
+        "mean_auc_from_60": Metric("mean AUC, from 60 years"),
+        **{f"auc_{finding_name(name)}": Metric(f"AUC {name}") for name in CHEST_FINDINGS},
+        **{f"ap_{finding_name(name)}": Metric(f"AP {name}") for name in CHEST_FINDINGS},
+    }
+)
 METRICS: dict[str, Metric] = {
+    **MULTI_LABEL,
+    "ece": Metric("mean ECE", LOWER),
+    "brier": Metric("mean Brier score", LOWER, "", 1.0, 4),
     CHANCE: Metric("chance level", NEITHER),
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
     "auc": Metric("AUC"),
+    "attentive_diffusion": Metric("attentive diffusion", NEITHER),
     "worst_subgroup": Metric("worst subgroup"),
     "eo_n": Metric("EO_n gap", LOWER),
     "eo_p": Metric("EO_p gap", LOWER),
@@ -114,19 +153,62 @@ METRICS: dict[str, Metric] = {
     "reduced_chi2": plain("reduced chi2", LOWER, decimals=2),
     "scaled_average": plain("scaled average", HIGHER, high=1.0),
 }
+
+
+def _segmentation_with_uncertainty() -> dict[str, Metric]:
+    """Return the metrics of the kind `uncertainty`, for all structures together and for each."""
+    found: dict[str, Metric] = {}
+    for suffix in ("", "_lv", "_myo", "_rv", "_mass"):
+        structure = suffix.replace("_", " ").upper()
+        for name, title, better, unit, high in (
+            ("dsc", "Dice", HIGHER, "", 1.0),
+            ("mhd_mm", "modified Hausdorff", LOWER, "mm", math.inf),
+            ("mhd_px", "modified Hausdorff", LOWER, "px", math.inf),
+            ("nll", "NLL", LOWER, "nat", math.inf),
+        ):
+            found[f"{name}{suffix}"] = plain(title + structure, better, unit, high=high)
+            spread = f"{title}{structure}, std over cases"
+            found[f"{name}{suffix}_std"] = plain(spread, NEITHER, unit)
+            test = f"p of {title}{structure}, Wilcoxon, Holm"
+            found[f"p_{name}{suffix}"] = plain(test, NEITHER, high=1.0, decimals=4)
+        infinite = f"infinite distances{structure}"
+        found[f"mhd_infinite{suffix}"] = plain(infinite, LOWER, "cases", decimals=0)
+        found[f"qc_auc{suffix}"] = plain(f"quality control{structure}, AUC", LOWER, high=1.0)
+    found["nll_infinite"] = plain("infinite NLL", LOWER, "cases", decimals=0)
+    for quality, better_of in (("dsc", (LOWER, HIGHER)), ("mhd", (HIGHER, LOWER))):
+        for sign in ("entropy", "mutual_information", "variance", "aula"):
+            words = f"Spearman of {quality.upper()} and {sign.replace('_', ' ')}"
+            better = better_of[sign == "aula"]
+            found[f"spearman_{quality}_{sign}"] = plain(words, better, low=-1.0, high=1.0)
+    return found
+
+
+METRICS |= _segmentation_with_uncertainty()
 # Tables that show several metrics of a cell, in this order; the others show each cell's first.
 SHOWN_METRICS: dict[str, tuple[str, ...]] = {
+    "crocodile_id_ood": ("mean_auc", "map", "ece", "brier", "mean_auc_drop", "map_drop"),
+    "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
+    "ssl_transfer_correlations": ("pearson_r", "p_value"),
+    "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll", "p_dsc", "p_nll"),
+    "layer_ensembles_correlation": (
+        *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
+        *(f"spearman_mhd_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
+        "qc_auc",
+    ),
+    "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
-    "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
-    "ssl_transfer_correlations": ("pearson_r", "p_value"),
 }
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
+    "ssl_transfer_correlations": "transfer",
+    "layer_ensembles_segmentation": "method",
+    "layer_ensembles_correlation": "method",
+    "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
-    "ssl_transfer_correlations": "against",
+    "crocodile_id_ood": "variant, head",
 }
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.debiased_noise import protocols as debiased_noise
 from workflow_scripts.files import write_text
-from workflow_scripts.ssl_transfer import protocols
+from workflow_scripts.ssl_transfer import invariance_protocols, protocols
 
 HEAD = """\
 # Protocols: what the released code did, and what is sound
@@ -24,9 +25,11 @@ compares; `corrected` is what a user should believe. The rows in bold differ.
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),
     ("SSL transfer: linear", protocols.LINEAR),
+    ("SSL transfer: invariance", invariance_protocols.INVARIANCE),
     ("Debiased noise: attribute classifier", debiased_noise.ATTRIBUTE),
     ("Debiased noise: white-box edit", debiased_noise.EDIT),
     ("Debiased noise: disease classifier", debiased_noise.HEAD),
+    ("CROCODILE", CROCODILE),
 )
 
 

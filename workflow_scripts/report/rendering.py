@@ -26,6 +26,8 @@ PHANTOM_WARNING = (
 INTERVAL_LEGENDS = {
     "episodes": "mean ± half width of the 95 % interval over episodes",
     "patient bootstrap": "value [95 % interval of the patient bootstrap]",
+    "normal": "value ± 1.96 standard errors",
+    "fisher": "value [95 % interval by Fisher's transform]",
     "none": "value without interval",
 }
 LATEX_SPECIAL = {

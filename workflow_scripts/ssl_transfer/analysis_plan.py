@@ -12,6 +12,7 @@ from itertools import combinations
 from typing import Any
 
 from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
+from workflow_scripts.ssl_transfer.training_plan import RECONSTRUCTION_RUN
 from workflow_scripts.ssl_transfer.transform_names import MULTI_VIEW, default_k
 from workflow_scripts.system_plan import Config, Named
 
@@ -19,12 +20,14 @@ VIEWS = "{dataset}/{transform}-{k}/{protocol}"
 WHITENING = "{checkpoint}/{dataset}/{geometry}"
 INVARIANCE_RUN = "{checkpoint}/{dataset}/{transform}-{k}"
 MULTI_VIEW_RUN = "{protocol}/{checkpoint}/{dataset}"
-PERCEPTUAL_RUN = "{protocol}/{checkpoint}/{dataset}"
 KNN_RUN = "{checkpoint}/{dataset}"
 CKA_RUN = "{dataset}/{first}--{second}"
 ID_OOD_RUN = "{finding}/{train}/{checkpoint}/seed{seed}"
 NO_FINDING = "label"  # stands in a path where the data sets have a single label
 TRUNKS = ("alexnet", "vgg", "squeezenet")  # of LPIPS, in the order of the released files
+TRANSFER = ("few_shot", "linear", "finetune")  # steps whose accuracy is to be foretold
+MEASURES = {"saliency": "attentive_diffusion", "perceptual": "lpips", "invariance": "invariance"}
+DOMAINS = ("in_domain", "out_of_domain")
 EVAL = "eval"  # BatchNorm in evaluation mode
 Column = Mapping[str, Any]
 
@@ -39,12 +42,23 @@ class AnalysisPlan:
         self.checkpoints: list[str] = self.section["checkpoints"]
 
     def columns(self, step: str) -> list[Column]:
-        """Return the columns of a step's table; none where it is not configured."""
+        """Return the columns of a step's table; none where it is not configured.
+
+        The perceptual distance is that of every reconstruction.
+        """
+        if step == "perceptual" and step in self.section:
+            step = "reconstruction"
         return list(self.section.get(step, {}).get("columns", []))
+
+    def protocols(self, step: str) -> list[Protocol]:
+        """Return the protocols of a step; none where it is not configured."""
+        if step == "perceptual" and step in self.section:
+            step = "reconstruction"
+        return list(self.section.get(step, {}).get("protocols", []))
 
     def names(self) -> Iterator[Named]:
         """Yield every data set, checkpoint and experiment that the sections name."""
-        for step in ("invariance", "perceptual", "knn", "cka", "id_ood"):
+        for step in ("invariance", "knn", "cka", "id_ood"):
             for index, column in enumerate(self.columns(step)):
                 for key, kind in (("dataset", "datasets"), ("train", "datasets"),
                                   ("experiment", "experiments")):  # fmt: skip
@@ -95,7 +109,7 @@ class AnalysisPlan:
 
     def invariance_column(self, wildcards: Any) -> str:  # noqa: ANN401, Snakemake's own type
         """Return what the table calls a cell of a synthetic transform."""
-        ending = "" if wildcards.batch_norm == EVAL else ", batch statistics"
+        ending = "" if wildcards.batch_norm == EVAL else f"_{wildcards.batch_norm}"
         return f"{wildcards.dataset} {wildcards.transform}{ending}"
 
     # Perceptual distance
@@ -104,20 +118,52 @@ class AnalysisPlan:
         """Return the checkpoint that is a trunk of LPIPS."""
         return str(self.section["perceptual"]["trunks"][name])
 
+    def reconstructed(self) -> list[str]:
+        """Return the checkpoints whose reconstructions are compared."""
+        step = self.section.get("reconstruction", {})
+        return list(step.get("checkpoints", self.checkpoints))
+
     def perceptual_runs(self) -> list[str]:
         """Return the predictions behind the table of perceptual distances."""
-        step = self.section["perceptual"]
         return [
-            self.perceptual_run(protocol, checkpoint, column["dataset"])
-            for protocol in step["protocols"]
-            for checkpoint in self.checkpoints
-            for column in step["columns"]
+            path
+            for protocol in self.protocols("perceptual")
+            for column in self.columns("perceptual")
+            for path in self.perceptual_outputs(protocol, column["dataset"])
         ]
 
-    def perceptual_run(self, protocol: str, checkpoint: str, dataset: str) -> str:
-        """Return the predictions of one cell."""
-        run = PERCEPTUAL_RUN.format(protocol=protocol, checkpoint=checkpoint, dataset=dataset)
-        return f"{self.top}/perceptual/{run}/predictions.parquet"
+    def perceptual_outputs(self, protocol: str, dataset: str) -> list[str]:
+        """Return the predictions of one data set, one file a checkpoint."""
+        return [
+            f"{self.top}/perceptual/{RECONSTRUCTION_RUN}/predictions.parquet".format(
+                protocol=protocol, checkpoint=name, dataset=dataset
+            )
+            for name in self.reconstructed()
+        ]
+
+    def reconstructions(self, protocol: str, dataset: str, file: str) -> list[str]:
+        """Return one file of each checkpoint's reconstruction of a data set's image."""
+        return [
+            f"{self.top}/reconstruction/{RECONSTRUCTION_RUN}/{file}".format(
+                protocol=protocol, checkpoint=name, dataset=dataset
+            )
+            for name in self.reconstructed()
+        ]
+
+    def trunk_files(self, file: str) -> list[str]:
+        """Return one file of each trunk of LPIPS, in the order of `TRUNKS`."""
+        if not self.columns("perceptual"):
+            return []
+        folder = f"{self.config['pathvars']['results']}/checkpoints"
+        return [f"{folder}/{self.trunk(name)}/{file}" for name in TRUNKS]
+
+    def distance_files(self) -> list[str]:
+        """Return the distances as the released code stores them, one file a trunk and the mean."""
+        return [
+            f"{self.top}/perceptual/{protocol}/{name}_distances.csv"
+            for protocol in self.protocols("perceptual")
+            for name in (*TRUNKS, "average")
+        ]
 
     # kNN and CKA, on the features of the linear probe
 
@@ -183,3 +229,67 @@ class AnalysisPlan:
             for path in self.id_ood_patterns(column["experiment"])
             for seed in self.section["id_ood"]["seeds"]
         ]
+
+    # Analysis of the tables
+
+    def transfer_tables(self) -> list[str]:
+        """Return the steps with a transfer table."""
+        return [step for step in TRANSFER if self.columns(step)]
+
+    def analysed_tables(self) -> list[str]:
+        """Return the tables that correlations and averages are made from."""
+        steps = [*self.transfer_tables(), *(step for step in MEASURES if self.columns(step))]
+        return [f"ssl_transfer_{step}" for step in steps]
+
+    def other_tables(self) -> list[str]:
+        """Return the tables that are made from these."""
+        if "analysis" not in self.section:
+            return []
+        domains = self.analysis_section()
+        has_averages = any(domains[domain] for domain in DOMAINS)
+        averages = ["ssl_transfer_domain_averages"] if has_averages else []
+        return ["ssl_transfer_correlations", *averages]
+
+    def analysis_section(self) -> dict[str, Any]:
+        """Return the section `analysis`; a domain with a column that is not configured is empty."""
+        section = dict(self.section["analysis"])
+        known = {(step, column_name(column)) for step in TRANSFER for column in self.columns(step)}
+        for domain in DOMAINS:
+            if not known.issuperset(map(tuple, section[domain])):
+                section[domain] = []
+        return section
+
+    def predictors(self) -> list[str]:
+        """Return the predictors that share a protocol and a data set with a transfer column."""
+        if "analysis" not in self.section:
+            return []
+        shown = {}
+        for step in self.transfer_tables():
+            for protocol in self.protocols(step):
+                for column in self.columns(step):
+                    shown[protocol, column_name(column).split(" ")[0]] = True
+        found = {"imagenet_top1": True} if shown else {}
+        for step, metric in MEASURES.items():
+            for protocol in self.protocols(step):
+                for column in self.columns(step):
+                    if (protocol, column["dataset"]) in shown:
+                        found[_predictor(step, metric, column)] = True
+        return list(found)
+
+
+def column_name(column: Column) -> str:
+    """Return what a transfer table calls a column.
+
+    >>> column_name({"dataset": "bach", "n_way": 2}), column_name({"dataset": "bach"})
+    ('bach 2-way', 'bach')
+    """
+    name = str(column.get("column", column["dataset"]))
+    return f"{name} {column['n_way']}-way" if "n_way" in column else name
+
+
+def _predictor(step: str, metric: str, column: Column) -> str:
+    """Return what `report.transfer_points` calls the predictor that a column gives."""
+    if "transform" not in column:
+        return metric
+    batch_norm = column.get("batch_norm", EVAL)
+    return f"{step}_{column['transform']}" + ("" if batch_norm == EVAL else f"_{batch_norm}")

@@ -142,8 +142,8 @@ def read_cases(
     leak = checked_leak(paths.leak_free, options.split_column)
     _check_provenance(paths.features, provenance, wanted)
     table = read_manifest(paths.manifest, options.split_column)
-    table["feature_row"] = _feature_rows(paths, table, image_id)
-    labelled, classes = _single_label(table, paths, card["classes"], finding)
+    table["feature_row"] = feature_rows(paths, table, image_id)
+    labelled, classes = single_label(table, paths, card["classes"], finding)
     return Cases(
         table=labelled.assign(part=labelled[options.split_column]),
         features=features,
@@ -275,7 +275,7 @@ def read_manifest(path: Path, split_column: str) -> pd.DataFrame:
     return table.sort_values("image_id", ignore_index=True)
 
 
-def _feature_rows(
+def feature_rows(
     paths: CasePaths, table: pd.DataFrame, image_id: NDArray[np.str_]
 ) -> NDArray[np.int64]:
     """Return the feature row of each manifest row, -1 where the image was quarantined."""
@@ -294,7 +294,7 @@ def _feature_rows(
     return index.get_indexer(pd.Index(table["image_id"])).astype(np.int64)
 
 
-def _single_label(
+def single_label(
     table: pd.DataFrame, paths: CasePaths, classes: list[str], finding: str | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Return the images with a known class, `label` as class index, and the classes' names."""

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.checkpoints.options import IMAGENET_MEAN, IMAGENET_STD
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.pixels import Store, network_input, open_store
 from workflow_scripts.files import read_json, sha256_of, write_atomic
@@ -70,20 +71,24 @@ def folded(network: nn.Module) -> nn.Module:
 
 
 def pixels_to_input(
-    input_card: Mapping[str, Any], normalisation: Literal["own", "none"]
+    input_card: Mapping[str, Any], normalisation: Literal["own", "none", "imagenet"]
 ) -> Callable[[NDArray[np.uint8]], Floats]:
     """Return the function from stored pixels to network input.
 
     Args:
         input_card: `input` of the checkpoint's certificate.
-        normalisation: `own`: as the certificate says; `none`: pixels in [0, 1]. A checkpoint with
-            histogram normalisation keeps it either way, as in the released code (spec 2.6).
+        normalisation: `own`: as the certificate says; `none`: pixels in [0, 1]; `imagenet`: with
+            ImageNet's mean and standard deviation. A checkpoint with histogram normalisation
+            keeps it in any case, as in the released code (spec 2.6).
     """
     kind = input_card["normalisation"]
+    constants = (input_card.get("mean") or (), input_card.get("std") or ())
     if normalisation == "none" and kind != "histogram":
         kind = "none"
+    if normalisation == "imagenet" and kind != "histogram":
+        kind, constants = "mean_std", (IMAGENET_MEAN, IMAGENET_STD)
     if kind == "mean_std":
-        mean, std = input_card["mean"], input_card["std"]
+        mean, std = constants
         return partial(network_input, normalisation=kind, mean=mean, std=std)
     return partial(network_input, normalisation=kind)
 

@@ -27,7 +27,8 @@ from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.predictions import write_predictions
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.ssl_transfer.cases import SYSTEM, CasePaths, Cases, read_cases
-from workflow_scripts.ssl_transfer.linear import Parts, evaluate, split_parts
+from workflow_scripts.ssl_transfer.linear import evaluate, split_parts
+from workflow_scripts.ssl_transfer.parts import Parts
 from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
 
 if TYPE_CHECKING:

@@ -168,7 +168,7 @@ def write_scores(
         "features": stored.provenance,
     }
     about = {**metadata, "diagnostics": {**metadata["diagnostics"], **diagnostics}}
-    about |= {"system": SYSTEM, "table": TABLE, "kind": "case_means", "classes": []}
+    about |= {"system": SYSTEM, "table": TABLE, "kind": "version_means", "classes": []}
     write_case_scores(path, cases, columns, {**about, "metric": "whitened_cosine"}, extra)
 
 

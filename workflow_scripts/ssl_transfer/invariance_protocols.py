@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from workflow_scripts.ssl_transfer.protocols import Protocol, option
+from workflow_scripts.protocol_option import option
+from workflow_scripts.ssl_transfer.protocols import Protocol
 
 
 @dataclass(frozen=True, slots=True)

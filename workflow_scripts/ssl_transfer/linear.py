@@ -24,8 +24,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
 from workflow_scripts.metrics.classification import accuracy, mean_per_class_accuracy
 from workflow_scripts.predictions import write_predictions
-from workflow_scripts.problems import InputError, Problem, refuse
-from workflow_scripts.randomness import named_rng
+from workflow_scripts.problems import refuse
 from workflow_scripts.ssl_transfer.cases import (
     RELEASED_ORDER,
     SYSTEM,
@@ -35,6 +34,7 @@ from workflow_scripts.ssl_transfer.cases import (
     read_cases,
     require_released_order,
 )
+from workflow_scripts.ssl_transfer.parts import Parts, split_images
 from workflow_scripts.ssl_transfer.protocols import LINEAR, LinearOptions
 from workflow_scripts.ssl_transfer.regularisation_path import (
     Coordinates,
@@ -47,7 +47,6 @@ from workflow_scripts.ssl_transfer.regularisation_path import (
     probe,
     search,
 )
-from workflow_scripts.ssl_transfer.validation import released_validation, validation_by_patient
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,15 +54,6 @@ if TYPE_CHECKING:
 TABLE = "ssl_transfer_linear"
 Arrays = tuple[NDArray[np.floating], NDArray[np.int64]]
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """Manifest rows of the three parts; `validation` and `training` make up the training split."""
-
-    training: pd.DataFrame
-    validation: pd.DataFrame
-    test: pd.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +112,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def split_parts(cases: Cases, options: LinearOptions, seed: int) -> Parts:
-    """Return the images of each part that have features.
-
-    The released draw counts in the released order over all images of the manifest, so that a
-    quarantined one moves no other. The corrected draw takes the patients of everything outside
-    the test part.
-
-    Raises:
-        InputError: a part without an image, or a class without a training image.
-    """
-    table = cases.table
-    if options.validation_by_patient:
-        pool = table[(table["part"] != "test") & (table["feature_row"] >= 0)]
-        patients = pool["patient_id"].factorize()[0].astype(np.int64)
-        rng = named_rng(seed, SYSTEM, "linear", cases.card["dataset"])
-        drawn = validation_by_patient(pool["label"].to_numpy(), patients, rng)
-    else:
-        pool = table[table["part"] == "train"].sort_values(RELEASED_ORDER)
-        drawn = released_validation(len(pool), seed)
-    validation, training = (pool.iloc[rows] for rows in drawn)
-    test = table[table["part"] == "test"]
-    parts = Parts(*(part[part["feature_row"] >= 0] for part in (training, validation, test)))
-    _check_parts(parts, cases.classes)
-    return parts
+    """Return the images of each part that have features; see `split_images`."""
+    table = cases.table.assign(is_readable=cases.table["feature_row"] >= 0)
+    by_patient = options.validation_by_patient
+    return split_images(table, cases.classes, cases.card["dataset"], by_patient, seed)
 
 
 def evaluate(cases: Cases, parts: Parts, options: LinearOptions, threads: int) -> Result:
@@ -213,22 +184,6 @@ def score_of(metric: str, options: LinearOptions) -> Score:
         return lambda truth, prediction: mean_per_class_accuracy(truth, prediction, nan_rule).value
     expected = "accuracy or mean_per_class_accuracy"
     raise refuse("card.json, metric", expected, repr(metric), "correct the metric of the data set")
-
-
-def _check_parts(parts: Parts, classes: list[str]) -> None:
-    again = "give the data set more images, or leave the class out"
-    named = {"validation": parts.validation, "test": parts.test}
-    problems = [
-        Problem(f"{name} part", "at least one image", "none", again)
-        for name, part in named.items()
-        if len(part) == 0
-    ] + [
-        Problem(f"training part, class {name!r}", "at least one image", "none", again)
-        for index, name in enumerate(classes)
-        if not (parts.training["label"] == index).any()
-    ]
-    if problems:
-        raise InputError(problems)
 
 
 def _diagnostics(parts: Parts, result: Result) -> dict[str, Any]:

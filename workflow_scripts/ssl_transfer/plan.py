@@ -14,6 +14,7 @@ from workflow_scripts.ssl_transfer.protocols import (
     LinearOptions,
     Protocol,
 )
+from workflow_scripts.ssl_transfer.training_plan import TrainingPlan
 from workflow_scripts.system_plan import Config, Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
@@ -28,6 +29,7 @@ class SslTransferPlan(SystemPlan):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)
+        self.training = TrainingPlan(config)
         self.analysis = AnalysisPlan(config)
 
     def names(self) -> Iterator[Named]:
@@ -38,6 +40,7 @@ class SslTransferPlan(SystemPlan):
             for index, column in enumerate(self.section[step]["columns"]):
                 keys = (step, "columns", str(index), "dataset")
                 yield Named(keys, column["dataset"], "datasets")
+        yield from self.training.names()
         yield from self.analysis.names()
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
@@ -45,8 +48,13 @@ class SslTransferPlan(SystemPlan):
         return {
             "ssl_transfer_few_shot": self.few_shot_runs,
             "ssl_transfer_linear": self.linear_runs,
+            **self.training.tables(),
             **self.analysis.tables(),
         }
+
+    def other_tables(self) -> list[str]:
+        """Return the tables made from other tables."""
+        return self.analysis.other_tables()
 
     def few_shot_features(self, protocol: Protocol, checkpoint: str, dataset: str) -> str:
         """Return the features of a few-shot run; the released code squashes some data sets."""

@@ -7,15 +7,12 @@ Light on purpose: the rules import it to know which files a protocol needs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
+
+from workflow_scripts.protocol_option import option
 
 Protocol = Literal["released", "corrected"]
-
-
-def option(why: str, source: str) -> Any:  # noqa: ANN401, typed by the annotation of its field
-    """Return a field that says why it exists and where its released value is from."""
-    return field(metadata={"why": why, "source": source})
 
 
 @dataclass(frozen=True, slots=True)

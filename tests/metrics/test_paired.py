@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+import math
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from workflow_scripts.metrics.statistics import holm, paired_wilcoxon
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden/layer_ensembles.json").read_text())
+
+
+def test_wilcoxon_is_golden() -> None:
+    golden = GOLDEN["wilcoxon"]
+    case = golden["distinct_nonzero"]
+    assert paired_wilcoxon(case["le"], case["other"]).p_value == case["pvalue_exact"]
+    case = golden["ties_and_zeros"]
+    found = paired_wilcoxon(case["le"], case["other"])
+    assert found.p_value == pytest.approx(case["pvalue_asymptotic"])
+    assert (found.n, found.n_pairs) == (8, 10)
+
+
+def test_p_value_counts_all_sign_patterns() -> None:
+    difference = np.array([0.5, -1.0, 2.0, 3.5, 4.0, -0.25])
+    ranks = np.argsort(np.argsort(np.abs(difference))) + 1
+    extreme = abs(int((np.sign(difference) * ranks).sum()))
+    sums = [abs(int(np.dot(signs, ranks))) for signs in product((-1, 1), repeat=6)]
+    found = paired_wilcoxon(difference, np.zeros(6))
+    assert found.p_value == pytest.approx(np.mean([total >= extreme for total in sums]))
+    assert found.effect == pytest.approx((21 - 2 * (1 + 3)) / 21)  # ranks 1 and 3 are negative
+    assert found.median_difference == 1.25
+
+
+def test_effect_has_the_sign_of_the_first_and_is_one_where_all_agree() -> None:
+    first, second = np.array([0.9, 0.8, 0.7]), np.array([0.5, 0.6, 0.65])
+    assert paired_wilcoxon(first, second).effect == 1
+    assert paired_wilcoxon(second, first).effect == -1
+
+
+def test_undefined_pairs_are_counted_out_and_infinite_ones_rank_highest() -> None:
+    first = [math.nan, math.inf, 1.0, 2.0, math.inf]
+    found = paired_wilcoxon(first, [0.0, 3.0, 2.0, 4.0, math.inf])
+    assert (found.n, found.n_pairs) == (3, 4)
+    assert found.effect == pytest.approx((3 - 1 - 2) / 6)
+    same = paired_wilcoxon([1.0, 2.0], [1.0, 2.0])
+    assert math.isnan(same.p_value)
+    assert math.isnan(same.effect)
+    assert (same.median_difference, same.n, same.n_pairs) == (0, 0, 2)
+    assert math.isnan(paired_wilcoxon([], []).median_difference)
+
+
+def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:
+    np.testing.assert_allclose(holm([0.01, 0.04, 0.03, math.nan]), [0.03, 0.06, 0.06, math.nan])
+    np.testing.assert_allclose(holm([0.5, 0.9]), [1.0, 1.0])
+    assert len(holm([])) == 0

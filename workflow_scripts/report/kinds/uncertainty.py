@@ -1,0 +1,273 @@
+"""Segmentation with uncertainty: Dice, distance and NLL; correlations; quality control.
+
+The predictions are per-case scores (`dsc`, `mhd_mm` or `mhd_px`, `nll`, `entropy`,
+`mutual_information`, `variance`, and for layer ensembles `aula`), and the same for each structure
+with its name behind. What each metric means: docs/explanation/layer_ensembles.md.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from workflow_scripts.metrics.quality_control import area_under, quality_control_curve
+from workflow_scripts.metrics.rank_correlation import bootstrap_spearman, spearman
+from workflow_scripts.metrics.statistics import (
+    Interval,
+    holm,
+    paired_wilcoxon,
+    patient_numbers,
+    percentile_interval,
+)
+from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.randomness import named_rng
+from workflow_scripts.report.cells import Cell, Resampling, map_cells, value_of
+from workflow_scripts.report.long_form import Value
+from workflow_scripts.report.predictions import Header, read_case_columns
+
+Floats = NDArray[np.float64]
+BASELINE = "layer_ensembles"  # the row that the others are tested against
+CORRELATION, SKIPS = "layer_ensembles_correlation", "layer_ensembles_skips"
+PAPER = "paper"  # its tables put the largest finite distance in place of an infinite one
+QUALITIES, SIGNS = ("dsc", "mhd_mm", "mhd_px"), ("entropy", "mutual_information", "variance")
+AREA = "aula"
+NO_BOUNDS = (math.nan, math.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The numbers of one seed of a cell, cases sorted by image.
+
+    Attributes:
+        header: what the file says it is.
+        columns: score name (without `score_`) to numbers, shape (N,); NaN where undefined.
+        images: ids, shape (N,).
+        patients: shape (N,).
+    """
+
+    header: Header
+    columns: dict[str, Floats]
+    images: NDArray[np.object_]
+    patients: NDArray[np.object_]
+
+
+def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tuple[Value, ...]:
+    """Return all values of a table's cells, in their order."""
+    if cells[0][0].table == CORRELATION:
+        return map_cells(partial(correlation_values, resampling=resampling), cells, jobs)
+    largest = largest_distances(cells)
+    work = partial(quality_values, resampling=resampling, largest=largest)
+    values = map_cells(work, cells, jobs)
+    if cells[0][0].table == SKIPS:
+        return values
+    return (*values, *test_values(cells, largest))
+
+
+def read_scores(cell: Cell) -> list[Scores]:
+    """Return the numbers of every seed of a cell; seeds with other cases are refused."""
+    found = []
+    for header in cell:
+        columns = read_case_columns(header)
+        order = np.argsort(columns["image_id"].astype(str))
+        numbers = {
+            name.removeprefix("score_"): values[order]
+            for name, values in columns.items()
+            if name.startswith("score_")
+        }
+        images, patients = columns["image_id"][order], columns["patient_id"][order]
+        found.append(Scores(header, numbers, images, patients))
+    _same_cases(found)
+    return found
+
+
+def _same_cases(scores: Sequence[Scores]) -> None:
+    """Raise where files that are compared case by case hold other cases."""
+    first = scores[0]
+    step = "make all of them from one manifest"
+    problems = [
+        Problem(str(one.header.path), f"the cases of {first.header.path}", "other cases", step)
+        for one in scores[1:]
+        if not np.array_equal(one.images, first.images)
+    ]
+    if problems:
+        raise InputError(problems)
+
+
+Place = tuple[str, str, str]  # protocol, column, name of the distance
+Largest = dict[Place, float]
+
+
+def largest_distances(cells: Sequence[Cell]) -> Largest:
+    """Return the largest finite distance of all rows of a column, where the paper replaces.
+
+    Only of all structures together: the paper's tables leave the single structures as they are.
+    """
+    found: Largest = {}
+    for cell in cells:
+        for one in read_scores(cell) if cell[0].protocol == PAPER else []:
+            for name in one.columns.keys() & set(QUALITIES[1:]):
+                place = (one.header.protocol, one.header.column, name)
+                highest = float(np.nanmax(one.columns[name], initial=0.0))
+                found[place] = max(found.get(place, 0.0), highest)
+    return found
+
+
+def cleaned(one: Scores, name: str, largest: Largest) -> Floats:
+    """Return a score with infinite distances replaced where the paper does; else NaN."""
+    values = one.columns[name]
+    place = (one.header.protocol, one.header.column, name)
+    if place not in largest:
+        return values
+    return np.where(one.columns["mhd_infinite"] > 0, largest[place], values)
+
+
+def measured(one: Scores) -> list[str]:
+    """Return the names of the qualities of a file, Dice of all structures first."""
+    kinds = ("nll", *QUALITIES) if one.header.table == SKIPS else (*QUALITIES, "nll")
+    names = [n for kind in kinds for n in one.columns if n == kind or n.startswith(f"{kind}_")]
+    return [name for name in names if "infinite" not in name]
+
+
+def quality_values(cell: Cell, resampling: Resampling, largest: Largest) -> tuple[Value, ...]:
+    """Return mean, interval and spread over cases of each quality of a cell.
+
+    The mean is over the cases where the value is defined; `n` counts them.
+    """
+    scores = read_scores(cell)
+    values: list[Value] = []
+    for name in measured(scores[0]):
+        per_seed = [cleaned(one, name, largest) for one in scores]
+        defined = [one[np.isfinite(one)] for one in per_seed]
+        n = min(map(len, defined))
+        means = [float(one.mean()) if len(one) else math.nan for one in defined]
+        spreads = [float(one.std(ddof=1)) if len(one) > 1 else math.nan for one in defined]
+        interval = mean_interval(scores, per_seed, resampling, name)
+        bounds = (interval.low, interval.high)
+        kind = "none" if math.isnan(interval.low) else "patient bootstrap"
+        values.append(value_of(cell, name, means, bounds, n, kind))
+        values.append(value_of(cell, f"{name}_std", spreads, NO_BOUNDS, n, "none"))
+    for name in (n for n in scores[0].columns if "infinite" in n):
+        counts = [float(one.columns[name].sum()) for one in scores]
+        if sum(counts):
+            values.append(value_of(cell, name, counts, NO_BOUNDS, len(scores[0].images), "none"))
+    return tuple(values)
+
+
+def mean_interval(
+    scores: Sequence[Scores], per_seed: Sequence[Floats], resampling: Resampling, name: str
+) -> Interval:
+    """Return the interval of the mean over cases and seeds when patients are drawn anew."""
+    place, n_patients = patient_numbers(scores[0].patients)
+    sums = np.zeros(n_patients)
+    counts = np.zeros(n_patients)
+    for values in per_seed:
+        usable = np.isfinite(values)
+        sums += np.bincount(place[usable], values[usable], minlength=n_patients)
+        counts += np.bincount(place[usable], minlength=n_patients)
+
+    def statistic(drawn: NDArray[np.int64]) -> float:
+        total = float(drawn @ counts)
+        return float(drawn @ sums) / total if total else math.nan
+
+    if not resampling.resamples:
+        return Interval(math.nan, math.nan, n_patients, 0)
+    header = scores[0].header
+    rng = named_rng(resampling.seed, "patient bootstrap", header.table, header.column, name)
+    return percentile_interval(statistic, n_patients, rng, resampling.resamples)
+
+
+def test_values(cells: Sequence[Cell], largest: Largest) -> Iterator[Value]:
+    """Yield the two-sided Wilcoxon tests of each row against layer ensembles.
+
+    Paired by case, values averaged over seeds; p-values are adjusted by Holm for all tests of one
+    protocol and column.
+    """
+    families: dict[tuple[str, str], list[Cell]] = {}
+    for cell in cells:
+        families.setdefault((cell[0].protocol, cell[0].column), []).append(cell)
+    for family in families.values():
+        baseline = next((read_scores(c) for c in family if c[0].row == BASELINE), None)
+        others = [cell for cell in family if cell[0].row != BASELINE]
+        if baseline is None:
+            continue
+        tests = [one for cell in others for one in _tests(cell, baseline, largest)]
+        adjusted = holm([p for *_, p in tests])
+        for (cell, name, n, _), p in zip(tests, adjusted.tolist(), strict=True):
+            yield value_of(cell, f"p_{name}", [p], NO_BOUNDS, n, "none")
+
+
+def _tests(
+    cell: Cell, baseline: Sequence[Scores], largest: Largest
+) -> Iterator[tuple[Cell, str, int, float]]:
+    """Yield cell, quality, number of pairs and p of one row's tests."""
+    scores = read_scores(cell)
+    _same_cases([baseline[0], scores[0]])
+    for name in measured(scores[0]):
+        ours, theirs = (
+            np.mean([cleaned(one, name, largest) for one in side], axis=0)
+            for side in (baseline, scores)
+        )
+        found = paired_wilcoxon(ours, theirs)
+        yield cell, name, found.n_pairs, found.p_value
+
+
+def correlation_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
+    """Return Spearman's correlation of quality and uncertainty, and the quality-control area.
+
+    With several seeds: the mean of their values; the interval spans the intervals of all seeds.
+    """
+    scores = read_scores(cell)
+    first = scores[0].columns
+    values: list[Value] = []
+    for quality in (name for name in QUALITIES if name in first):
+        signs = [sign for sign in (*SIGNS, AREA) if sign in first]
+        values += [_correlation(cell, scores, quality, sign, resampling) for sign in signs]
+    for suffix in (n.removeprefix("is_bad") for n in first if n.startswith("is_bad")):
+        areas = [control_area(one, suffix) for one in scores]
+        n = len(scores[0].images)
+        values.append(value_of(cell, f"qc_auc{suffix}", areas, NO_BOUNDS, n, "none"))
+    return tuple(values)
+
+
+def _correlation(
+    cell: Cell, scores: Sequence[Scores], quality: str, sign: str, resampling: Resampling
+) -> Value:
+    """Return one correlation; its interval spans the bootstrap intervals of the seeds."""
+    metric = f"spearman_{quality.partition('_')[0]}_{sign}"
+    pairs = [(one.columns[quality], one.columns[sign]) for one in scores]
+    found = [spearman(x, y) for x, y in pairs]
+    bounds = NO_BOUNDS
+    if resampling.resamples and not np.isnan(found).any():
+        draw: Callable[[], np.random.Generator] = partial(
+            named_rng, resampling.seed, "patient bootstrap", cell[0].table, cell[0].column
+        )
+        intervals = [
+            bootstrap_spearman(x, y, one.patients, draw(), resampling.resamples)
+            for (x, y), one in zip(pairs, scores, strict=True)
+        ]
+        bounds = (min(one.low for one in intervals), max(one.high for one in intervals))
+    n = min(int((np.isfinite(x) & np.isfinite(y)).sum()) for x, y in pairs)
+    kind = "none" if math.isnan(bounds[0]) else "patient bootstrap"
+    return value_of(cell, metric, found, bounds, n, kind)
+
+
+def suspicion(one: Scores, suffix: str) -> Floats:
+    """Return what orders the cases for quality control: low AULA, or a variance without it.
+
+    The union is ordered by the image's variance, a structure by the variance of its probability
+    (spec section 8).
+    """
+    if f"{AREA}{suffix}" in one.columns:
+        return -one.columns[f"{AREA}{suffix}"]
+    return one.columns[f"class_variance{suffix}" if suffix else "variance"]
+
+
+def control_area(one: Scores, suffix: str) -> float:
+    """Return the area under the quality-control curve of one seed."""
+    is_bad = one.columns[f"is_bad{suffix}"] > 0
+    return area_under(quality_control_curve(is_bad, suspicion(one, suffix)))
