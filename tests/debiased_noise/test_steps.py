@@ -329,6 +329,7 @@ def test_a_budget_spent_on_a_lost_attempt_stops_the_search_and_a_larger_one_goes
         (["--attribute", "age_years"], "a classifier of age_years"),
         (["--images-per-batch", "40"], "at least 2 batches of 40"),
         (["--world-size", "2"], "one process"),
+        (["--precision", "bf16"], "fp32 or tf32"),
         (["--classifier", "missing.safetensors"], "expected a file"),
         (["--api", "http://127.0.0.1:1"], "either --backbone and --certificate, or --api"),
     ],

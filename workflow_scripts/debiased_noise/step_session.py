@@ -41,8 +41,8 @@ def set_up_one(given: argparse.Namespace) -> Devices:
     """Return the device of a training on one process.
 
     Raises:
-        InputError: for more processes: a head or an edit is one small tensor, and GeZO's
-            draws and choices would have to be shared (spec 14, B6).
+        InputError: for more processes (a head or an edit is one small tensor, and GeZO's draws
+            and choices would have to be shared; spec 14, B6), or mixed precision.
     """
     from workflow_scripts.speed import set_threads, tune_allocator
 
@@ -50,6 +50,9 @@ def set_up_one(given: argparse.Namespace) -> Devices:
     if request.processes > 1:
         found = f"{request.processes} processes"
         raise refuse("--world-size, --gpus", "one process", found, "train on one GPU or the CPU")
+    if request.precision not in ("fp32", "tf32"):
+        advice = "leave it out; an edit is smaller than half precision tells apart"
+        raise refuse("--precision", "fp32 or tf32", request.precision, advice)
     tune_allocator()
     devices = set_up(request)
     set_threads(given.threads)

@@ -64,11 +64,11 @@ def plane(values: Sequence[Value], gap: str) -> Figure:
     down = math.ceil(len(columns) / across)
     height = PANEL[1] * down + 0.75 + 0.16 * len(rows)
     figure = Figure(figsize=(max(6.4, PANEL[0] * across), height), layout="constrained")
-    axes = figure.subplots(down, across, squeeze=False).flat
-    for axis, column in zip(axes, columns, strict=False):
+    axes = list(figure.subplots(down, across, squeeze=False).flat)
+    for axis, column in zip(axes[: len(columns)], columns, strict=True):
         inside = {cell: found for cell, found in cells.items() if cell[2] == column}
         _panel(axis, column, inside, rows, gap)
-    for axis in list(axes)[len(columns) :]:
+    for axis in axes[len(columns) :]:
         axis.set_visible(False)
     _legend(figure, cells, rows, is_phantom=any(value.is_phantom for value in values))
     return figure
