@@ -416,7 +416,7 @@ rule ssl_transfer_analysis:
         expand(
             "<results>/tables/{table}.{suffix}",
             table=analysis_plan.other_tables(),
-            suffix=["csv", "md", "tex"],
+            suffix=["csv", "md", "tex", "png"],
         ),
         expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),
         analysis_plan.distance_files(),

@@ -40,6 +40,7 @@ def printed(value: float = 70.0, tolerance: float = 1.5, **words: str) -> Publis
         (value_of(0.7, protocol="corrected"), "not comparable", "protocol: ours corrected"),
         (value_of(math.nan), "not comparable", "undefined"),
         (value_of(0.7, ci_low=0.68, ci_high=0.72), "not comparable", "too few cases"),
+        (value_of(0.7, ci_low=0.1, ci_high=0.9, interval="fisher"), "reproduced", "difference"),
         (value_of(0.7, ci_low=math.nan, ci_high=math.nan), "reproduced", "difference 0.00"),
         (None, "not run", "no value of ours"),
     ],

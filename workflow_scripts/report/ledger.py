@@ -42,6 +42,8 @@ COLUMNS = (
     "n", "seeds", "source", "note", "tolerance_reason",
 )  # fmt: skip
 DECIMALS = 4  # of numbers in the printed unit; papers print two
+# Intervals over the rows of a table (other checkpoints), which are the same here and in print
+OVER_ROWS = ("fisher", "normal")
 Key = tuple[str, str, str, str, str]
 
 
@@ -95,7 +97,7 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
     if math.isnan(ours.value):
         return NOT_COMPARABLE, "undefined: the metric has no value on our cases"
     half_width = SCALES[published.unit] * ours.half_width
-    if half_width > published.tolerance:
+    if half_width > published.tolerance and ours.interval not in OVER_ROWS:
         return NOT_COMPARABLE, (
             f"too few cases: our interval of ± {half_width:.2f} is wider than the tolerance"
         )
