@@ -415,13 +415,8 @@ rule ssl_transfer:
     input:
         expand(
             "<results>/tables/{table}.{suffix}",
-            table=ssl_plan.tables(),
+            table=[*ssl_plan.tables(), *ssl_plan.other_tables()],
             suffix=["csv", "md", "tex", "png"],
-        ),
-        expand(
-            "<results>/tables/{table}.{suffix}",
-            table=ssl_plan.other_tables(),
-            suffix=["csv", "md", "tex"],
         ),
         ssl_plan.training.figures(),
         expand(rules.scatter.output.figure, predictor=analysis_plan.predictors()),

@@ -42,6 +42,8 @@ COLUMNS = (
     "n", "seeds", "source", "note", "tolerance_reason",
 )  # fmt: skip
 DECIMALS = 4  # of numbers in the printed unit; papers print two
+# Intervals over the rows of a table (other checkpoints), which are the same here and in print
+OVER_ROWS = ("fisher", "normal")
 Key = tuple[str, str, str, str, str]
 
 
@@ -95,14 +97,21 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
     if math.isnan(ours.value):
         return NOT_COMPARABLE, "undefined: the metric has no value on our cases"
     half_width = SCALES[published.unit] * ours.half_width
-    if half_width > published.tolerance:
+    if half_width > published.tolerance and ours.interval not in OVER_ROWS:
         return NOT_COMPARABLE, (
-            f"too few cases: our interval of ± {half_width:.2f} is wider than the tolerance"
+            f"too few cases: our interval of ± {shown(half_width, published)} is wider than the "
+            "tolerance"
         )
     off = abs(difference(published, ours))
     verdict = REPRODUCED if off <= published.tolerance else OUTSIDE
     relation = "within" if verdict == REPRODUCED else "beyond"
-    return verdict, f"difference {off:.2f} {relation} the tolerance {published.tolerance:.2f}"
+    texts = shown(off, published), shown(published.tolerance, published)
+    return verdict, f"difference {texts[0]} {relation} the tolerance {texts[1]}"
+
+
+def shown(number: float, published: Published) -> str:
+    """Return a number in the printed unit for a reader: two decimals of percent and millimetres."""
+    return as_text(number, 2 if published.unit in ("percent", "mm") else DECIMALS)
 
 
 def make_ledger(
@@ -199,11 +208,11 @@ def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
     ]  # fmt: skip
     for entry in sorted(entries, key=lambda entry: entry.ours is None):
         cell, ours = entry.published, entry.ours
-        spread = "" if math.isnan(cell.spread) else f" ± {cell.spread:.2f}"
+        spread = "" if math.isnan(cell.spread) else f" ± {shown(cell.spread, cell)}"
         texts = [
-            cell.row, cell.column, cell.metric, f"{as_text(cell.value, 2)}{spread}",
-            as_text(entry.scale * ours.value, 2) if ours else "", ours.protocol if ours else "",
-            as_text(entry.difference, 2), f"{cell.tolerance:.2f}",
+            cell.row, cell.column, cell.metric, f"{shown(cell.value, cell)}{spread}",
+            shown(entry.scale * ours.value, cell) if ours else "", ours.protocol if ours else "",
+            shown(entry.difference, cell), shown(cell.tolerance, cell),
             entry.verdict, entry.reason, cell.note,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(escape(text, MARKDOWN_SPECIAL) for text in texts)} |")
