@@ -33,10 +33,11 @@ OVERLAYS = " ".join(
     ["--configfile", *map(str, CONFIG_FILES[1:])] if CONFIG_FILES[1:] else []
 )
 KIND_MODULES = [f"workflow_scripts.report.kinds.{kind}" for kind in KINDS]
+TEST_CASES = "results/published/test_cases.csv"  # behind printed numbers
 PUBLISHED = [  # the papers' numbers; checksums.csv beside them is the lock of the weight files
     str(file)
     for file in sorted(Path("results/published").glob("*.csv"))
-    if file.name != "checksums.csv"
+    if file.name not in ("checksums.csv", "test_cases.csv")
 ]
 
 

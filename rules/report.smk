@@ -70,6 +70,7 @@ rule figure:
 rule ledger:
     input:
         published=PUBLISHED,
+        test_cases=TEST_CASES,
         tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
     output:
         csv=report(
@@ -93,7 +94,8 @@ rule ledger:
         code=code_digest("workflow_scripts.report.ledger"),
     shell:
         "python -m workflow_scripts.report.ledger --published {input.published}"
-        " --tables {input.tables} --csv {output.csv} --markdown {output.markdown}"
+        " --tables {input.tables} --test-cases {input.test_cases}"
+        " --csv {output.csv} --markdown {output.markdown}"
         " > {log} 2>&1"
 
 

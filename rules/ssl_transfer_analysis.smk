@@ -34,7 +34,7 @@ rule views:
         f"<benchmarks>/ssl_transfer/views/{VIEWS}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: 4
     resources:
         mem_mb=grows(16000),
         runtime=grows(120),
@@ -330,7 +330,7 @@ for experiment in analysis_plan.id_ood_experiments():
         conda:
             "../envs/statistics.yaml"
         resources:
-            mem_mb=grows(32000),
+            mem_mb=grows(30000),
             runtime=grows(240),
         params:
             finding=lambda w: analysis_plan.finding_argument(w.finding),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import few_shot, invariance, linear_path
+from benchmarks import few_shot, invariance, linear_path, occlusion
 
 
 @pytest.mark.slow
@@ -21,3 +21,9 @@ def test_linear_path_has_the_coefficients_of_scikit_learn_on_one_thread() -> Non
 def test_invariance_scores_equal_a_product_a_view() -> None:
     sizes = ["--n-views", "5", "--n-features", "24", "--n-statistics", "60"]
     assert invariance.main([*sizes, "--repeats", "1"]) == 0
+
+
+@pytest.mark.parametrize("bn", ["eval", "released"])
+def test_occlusion_scores_are_those_of_one_forward_pass_a_position(bn: str) -> None:
+    sizes = ["--architecture", "resnet18", "--side-px", "40", "--n-rows", "1", "--batch", "8"]
+    assert occlusion.main([*sizes, "--bn", bn]) == 0

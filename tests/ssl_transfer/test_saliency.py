@@ -25,7 +25,7 @@ from workflow_scripts.ssl_transfer import (
 )
 from workflow_scripts.ssl_transfer.occlusion import score_positions
 
-SMALL = ("--image-size", "30", "--window", "6", "--stride", "2", "--batch-size", "8")
+SMALL = ("--image-size", "36", "--window", "6", "--stride", "2", "--batch-size", "8")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_map_has_its_diffusion_in_a_table_and_a_picture(
     files: TrainingFiles, tmp_path: Path
 ) -> None:
     maps = maps_of(files, tmp_path, "--n-images", "2")
-    assert maps.shape == (2, 20, 20)
+    assert maps.shape == (2, 26, 26)
     assert (maps >= 0).all()
     headers = read_headers([tmp_path / "predictions.parquet"])
     (value,) = table_values([tuple(headers)], Resampling(0, 50), jobs=1)
@@ -82,6 +82,8 @@ def test_names_that_fit_no_image_are_refused_together(files: TrainingFiles, tmp_
         maps_of(files, tmp_path, "--image", "none.png", "--image", "lost.png")
     with pytest.raises(InputError, match="1 to 6 images"):
         maps_of(files, tmp_path, "--n-images", "7")
+    with pytest.raises(InputError, match="above 32 px"):
+        maps_of(files, tmp_path, "--bn", "released", "--image-size", "32")
     with pytest.raises(InputError, match="at least 1"):
         maps_of(files, tmp_path, "--batch-size", "0")
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from workflow_scripts.crocodile.losses import TINY
 from workflow_scripts.crocodile.task_prior import prior_rows
 
+
 def prior_matrix(findings: Sequence[str]) -> Tensor:
     """Return the task prior for `findings` in their order, rows causes, columns effects, (K, K)."""
     return torch.tensor(prior_rows(findings))

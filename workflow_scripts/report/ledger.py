@@ -21,6 +21,12 @@ from pathlib import Path
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
 from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.report.granularity import (
+    IMPOSSIBLE,
+    POSSIBLE,
+    granularity_of,
+    read_test_cases,
+)
 from workflow_scripts.report.long_form import (
     PRINTED,
     Value,
@@ -29,6 +35,7 @@ from workflow_scripts.report.long_form import (
     read_values,
 )
 from workflow_scripts.report.metric_catalogue import CHANCE
+from workflow_scripts.report.protocol_differences import Difference, differences
 from workflow_scripts.report.published import SCALES, Published, read_published
 from workflow_scripts.report.rendering import MARKDOWN_SPECIAL, PHANTOM_WARNING, escape
 
@@ -39,7 +46,8 @@ VERDICTS = (REPRODUCED, OUTSIDE, NO_ACCESS, NOT_COMPARABLE, NOT_RUN)
 COLUMNS = (
     "system", "table", "row", "column", "metric", "protocol", "published", "spread", "unit",
     "ours", "ours_low", "ours_high", "difference", "tolerance", "verdict", "reason", "data",
-    "n", "seeds", "source", "note", "tolerance_reason",
+    "n", "seeds", "source", "note", "tolerance_reason", "granularity", "granularity_reason",
+    "could_explain",
 )  # fmt: skip
 DECIMALS = 4  # of numbers in the printed unit; papers print two
 # Intervals over the rows of a table (other checkpoints), which are the same here and in print
@@ -55,6 +63,15 @@ class Entry:
     ours: Value | None
     verdict: str
     reason: str
+    granularity: str = ""  # is the printed value a possible count of cases (granularity.py)
+    granularity_reason: str = ""
+
+    @property
+    def could_explain(self) -> tuple[Difference, ...]:
+        """The options in which the protocols differ, for a value that is outside."""
+        if self.verdict != OUTSIDE:
+            return ()
+        return differences(self.published.table, self.published.system)
 
     @property
     def scale(self) -> float:
@@ -115,15 +132,25 @@ def shown(number: float, published: Published) -> str:
 
 
 def make_ledger(
-    published: Sequence[Published], values: Iterable[Value], no_access: frozenset[str]
+    published: Sequence[Published],
+    values: Iterable[Value],
+    no_access: frozenset[str],
+    cases: Mapping[Key, int] | None = None,
 ) -> tuple[Entry, ...]:
-    """Return one entry for each printed number and protocol of ours, one if there is none."""
+    """Return one entry for each printed number and protocol of ours, one if there is none.
+
+    Args:
+        published: the printed numbers.
+        values: ours.
+        no_access: data sets and checkpoints that cannot be had.
+        cases: how many test cases stand behind printed numbers, where that is known.
+    """
     ours: dict[Key, list[Value | None]] = {}
     for value in values:
         key = (value.system, value.table, value.row, value.column, value.metric)
         ours.setdefault(key, []).append(value)
     return tuple(
-        Entry(cell, value, *judge(cell, value, no_access))
+        Entry(cell, value, *judge(cell, value, no_access), *granularity_of(cell, cases or {}))
         for cell in published
         for value in ours.get(cell.key) or [None]
     )
@@ -161,7 +188,8 @@ def _csv_line(entry: Entry) -> list[str]:
         as_text(entry.difference, DECIMALS), as_text(cell.tolerance, DECIMALS),
         entry.verdict, entry.reason, ours.data if ours else "",
         str(ours.n) if ours else "", str(ours.seeds) if ours else "",
-        cell.source, cell.note, cell.tolerance_reason,
+        cell.source, cell.note, cell.tolerance_reason, entry.granularity, entry.granularity_reason,
+        "; ".join(one.text for one in entry.could_explain),
     ]  # fmt: skip
 
 
@@ -192,10 +220,39 @@ def ledger_markdown(entries: Sequence[Entry], n_unmatched: int) -> str:
         *summary_lines(count_cells((e.published.key, e.verdict) for e in entries)), "",
         "Each printed number counts once, with its strongest verdict. "
         f"Values of ours without a printed counterpart, left out: {n_unmatched}.", "",
+        *granularity_lines(entries),
     ]  # fmt: skip
     for table in dict.fromkeys(entry.published.table for entry in entries):
         lines += _markdown_grid(table, [e for e in entries if e.published.table == table])
     return "\n".join(lines)
+
+
+def granularity_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return how many printed numbers are a possible count of cases, and those that are not."""
+    checked = {e.published.key: e for e in entries if e.granularity}
+    counts = Counter(entry.granularity for entry in checked.values())
+    lines = [
+        f"Printed proportions whose number of test cases is known: {len(checked)}; "
+        f"{counts[POSSIBLE]} are a possible k / n within rounding, {counts[IMPOSSIBLE]} are not, "
+        f"{len(checked) - counts[POSSIBLE] - counts[IMPOSSIBLE]} are printed too coarsely to tell.",
+        "",
+    ]
+    for entry in checked.values():
+        if entry.granularity == IMPOSSIBLE:
+            where = " / ".join(entry.published.key[1:])
+            text = f"{where}: {entry.published.value:g}; {entry.granularity_reason}"
+            lines += [f"- {escape(text, MARKDOWN_SPECIAL)}", ""]
+    return lines
+
+
+def explanation_lines(entries: Sequence[Entry]) -> list[str]:
+    """Return what could explain the values of one table that are outside."""
+    options = dict.fromkeys(one for entry in entries for one in entry.could_explain)
+    if not options:
+        return []
+    lines = ["Outside: the protocols differ in these options, each of which could explain it.", ""]
+    texts = (f"- {one.text}: {one.why}" for one in options)
+    return [*lines, *(escape(text, MARKDOWN_SPECIAL) for text in texts), ""]
 
 
 def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
@@ -216,7 +273,7 @@ def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
             entry.verdict, entry.reason, cell.note,
         ]  # fmt: skip
         lines.append(f"| {' | '.join(escape(text, MARKDOWN_SPECIAL) for text in texts)} |")
-    return [*lines, ""]
+    return [*lines, "", *explanation_lines(entries)]
 
 
 def read_tables(paths: Iterable[Path]) -> tuple[Value, ...]:
@@ -249,6 +306,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         metavar="NAME",
         help="data sets and checkpoints that cannot be had; their cells are not merely 'not run'",
     )
+    parser.add_argument("--test-cases", type=Path, metavar="CSV",
+                        help="how many test cases stand behind printed numbers")  # fmt: skip
     parser.add_argument("--csv", type=Path, required=True, help="the ledger to write")
     parser.add_argument("--markdown", type=Path, required=True, help="the same as a page")
     options = parser.parse_args(arguments)
@@ -258,7 +317,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         known = ", ".join(sorted(names))
         raise refuse("--no-access", f"one of {known}", ", ".join(unknown), "correct the name")
-    entries = make_ledger(published, values, frozenset(options.no_access))
+    cases = read_test_cases(options.test_cases, published) if options.test_cases else {}
+    entries = make_ledger(published, values, frozenset(options.no_access), cases)
     n_ours = sum(value.metric != CHANCE for value in values)
     n_unmatched = n_ours - sum(entry.ours is not None for entry in entries)
     write_text(options.csv, ledger_csv(entries))

@@ -209,9 +209,9 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         "qc_auc",
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
-    "cooperative_training_dice": ("dice", "hd95_mm"),
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
+        *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
 # What the rows of a table are, where they are not checkpoints.
@@ -223,11 +223,11 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
-    "crocodile_id_ood": "variant, head",
-    "cooperative_training_dice": "method, training patients, networks",
 }
 
 
+def metric_named(name: str) -> Metric:
+    """Return a metric.
 
     Raises:
         InputError: there is none of this name.

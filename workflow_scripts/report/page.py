@@ -38,7 +38,7 @@ SYSTEM_TITLES = {  # a system that is not named here appears under its own name
 }
 LEDGER_HEAD = (
     "table", "row", "column", "metric", "published", "ours", "difference", "tolerance", "verdict",
-    "reason", "note",
+    "reason", "granularity", "could_explain", "note",
 )  # fmt: skip
 # what a page may do, whatever stands in it: nothing comes from anywhere else
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

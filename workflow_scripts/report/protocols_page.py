@@ -66,15 +66,15 @@ def section(title: str, bundles: Mapping[Any, Any]) -> str:
     for one in fields(released):
         old, new = getattr(released, one.name), getattr(corrected, one.name)
         name = f"`{one.name}`" if old == new else f"**`{one.name}`**"
-        cells = (name, _shown(old), _shown(new), one.metadata["why"], one.metadata["source"])
+        cells = (name, shown(old), shown(new), one.metadata["why"], one.metadata["source"])
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as a reader would write it."""
     if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
+        return ", ".join(map(shown, value))
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -33,6 +33,7 @@ class Published:
         note: what is known against it, such as a suspected paste error.
         tolerance: largest difference that counts as reproduced, in `unit`.
         tolerance_reason: why; decided before our results.
+        decimals: of the printed value.
     """
 
     system: str
@@ -47,6 +48,7 @@ class Published:
     note: str
     tolerance: float
     tolerance_reason: str
+    decimals: int = 2
 
     @property
     def key(self) -> tuple[str, str, str, str, str]:
@@ -73,7 +75,8 @@ def read_published(paths: Iterable[Path]) -> tuple[Published, ...]:
                 continue
             numbers = {name: number(line[name]) for name in ("value", "spread", "tolerance")}
             texts = {name: text for name, text in line.items() if name not in numbers}
-            cell = Published(**texts, **numbers)  # type: ignore[arg-type]  # names are COLUMNS
+            decimals = len(line["value"].partition(".")[2])
+            cell = Published(**texts, **numbers, decimals=decimals)  # type: ignore[arg-type]
             if cell.key in seen:
                 problems.append(Problem(where, "each cell once", f"{seen[cell.key]} too", REPAIR))
             seen[cell.key] = where

@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 TABLE = "ssl_transfer_saliency"
 MODULE = "workflow_scripts.ssl_transfer.saliency"
 ROWS_A_PIECE = 8  # rows of positions kept together; ours: about 40 s of a CPU at 242 px
+DEEPEST_STRIDE = 32  # pixels of the image behind one place of the last feature map
 BatchNorm = Literal["eval", "released"]
 log = logging.getLogger(__name__)
 
@@ -227,6 +228,9 @@ def _belongs_to(
 def _check_numbers(given: argparse.Namespace) -> None:
     if given.batch_size < 1 or given.threads < 1:
         raise refuse("--batch-size and --threads", "at least 1", "less", "give a larger number")
+    if given.bn == "released" and given.image_size <= DEEPEST_STRIDE:
+        expected = f"images above {DEEPEST_STRIDE} px: one place has no statistics"
+        raise refuse("--image-size", expected, str(given.image_size), "take larger images")
 
 
 def _parser() -> argparse.ArgumentParser:
