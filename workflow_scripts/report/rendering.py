@@ -12,6 +12,7 @@ from workflow_scripts.report.metric_catalogue import (
     CHANCE,
     HIGHER,
     LOWER,
+    MORE_METRICS,
     NEITHER,
     SHOWN_METRICS,
     metric_named,
@@ -66,6 +67,7 @@ class Block:
         values: the value shown at (row, column); a cell that was not run is absent.
         chance: the chance level of each column as text; empty where it is unknown.
         best: the cells that hold the best value of their column.
+        part: what a further part of the page shows; empty for the table itself.
     """
 
     protocol: str
@@ -75,6 +77,7 @@ class Block:
     values: dict[tuple[str, Column], Value]
     chance: tuple[str, ...]
     best: frozenset[tuple[str, Column]]
+    part: str = ""
 
     @property
     def is_phantom(self) -> bool:
@@ -90,6 +93,25 @@ def blocks(values: Sequence[Value]) -> tuple[Block, ...]:
     """
     protocols = _in_order(value.protocol for value in values)
     return tuple(_block(name, [v for v in values if v.protocol == name]) for name in protocols)
+
+
+def more_blocks(values: Sequence[Value]) -> tuple[Block, ...]:
+    """Return the further parts of a table's page (`MORE_METRICS`), protocol by protocol."""
+    found = []
+    for protocol in _in_order(value.protocol for value in values):
+        for part, metrics in MORE_METRICS.get(values[0].table, {}).items():
+            own = [v for v in values if v.protocol == protocol and v.metric in metrics]
+            found += [_part(protocol, part, own)] if own else []
+    return tuple(found)
+
+
+def _part(protocol: str, part: str, values: Sequence[Value]) -> Block:
+    """Return a further part; it has no chance level, which belongs to a cell's first metric."""
+    shown = {(value.row, Column(value.column, value.metric)): value for value in values}
+    columns = _in_order(column for _, column in shown)
+    best = frozenset[tuple[str, Column]]().union(*(_best_of(shown, column) for column in columns))
+    rows, title = _in_order(row for row, _ in shown), row_title(values[0].table)
+    return Block(protocol, title, rows, columns, shown, ("",) * len(columns), best, part)
 
 
 def _block(protocol: str, values: Sequence[Value]) -> Block:
@@ -235,7 +257,7 @@ def markdown(table: str, all_blocks: Sequence[Block]) -> str:
         lines += [f"**{PHANTOM_WARNING}**", ""]
     for block in all_blocks:
         lines += [
-            f"## Protocol: {block.protocol}",
+            f"## Protocol: {', '.join(filter(None, (block.protocol, block.part)))}",
             "",
             *_markdown_grid(block),
             "",
