@@ -19,7 +19,7 @@ import torch
 from benchmarks.reference import occlusion as reference
 from benchmarks.timing import compare
 from workflow_scripts.checkpoints.backbone import build_backbone
-from workflow_scripts.checkpoints.synthetic import phantom_tensors
+from workflow_scripts.checkpoints.synthetic import backbone_of, phantom_tensors
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.occlusion import Occlusion, score_positions
 from workflow_scripts.ssl_transfer.saliency import BatchNorm, scorer_of
@@ -45,7 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     set_threads(given.threads)
     window = Occlusion().window
     network = build_backbone("torchvision", given.architecture)
-    network.load_state_dict(phantom_tensors(network.state_dict(), seed=1))
+    tensors = phantom_tensors("torchvision", given.architecture, seed=1)
+    network.load_state_dict(backbone_of(tensors, "torchvision", given.architecture)[0])
     plain = reference.build(given.architecture, dict(network.state_dict()), given.bn == "released")
     image = torch.randn(3, given.side_px, given.side_px, generator=torch.Generator().manual_seed(0))
     columns = Occlusion().places(given.side_px)

@@ -78,6 +78,16 @@ class ReconstructionOptions:
         "updates beyond the asked number: the released loop runs while n <= max_iter",
         "released code",
     )
+    volume_slice: Literal["fifth", "middle"] = option(
+        "of a CT volume the released code reconstructs slice 5, its values cut at 0 and 255 "
+        "without a window; saliency, and `middle`, take the windowed slice of all other steps",
+        "released code; the cut is what Pillow does (spec 8.1)",
+    )
+    lossy_files: bool = option(
+        "the released reconstruction is saved under the image's name: where that ends in `.jpg`, "
+        "`.jpeg` or `.mha` it goes through JPEG before its perceptual distance is measured",
+        "released code",
+    )
 
 
 FINETUNE: dict[Protocol, FinetuneOptions] = {
@@ -111,6 +121,10 @@ SALIENCY: dict[Protocol, SaliencyOptions] = {
 }
 
 RECONSTRUCTION: dict[Protocol, ReconstructionOptions] = {
-    "released": ReconstructionOptions(normalisation="none", extra_updates=1),
-    "corrected": ReconstructionOptions(normalisation="own", extra_updates=0),
+    "released": ReconstructionOptions(
+        normalisation="none", extra_updates=1, volume_slice="fifth", lossy_files=True
+    ),
+    "corrected": ReconstructionOptions(
+        normalisation="own", extra_updates=0, volume_slice="middle", lossy_files=False
+    ),
 }
