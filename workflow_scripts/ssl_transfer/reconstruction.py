@@ -34,6 +34,7 @@ from workflow_scripts.predictions import data_name
 from workflow_scripts.problems import refuse
 from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
+from workflow_scripts.ssl_transfer.finite import require_finite
 from workflow_scripts.ssl_transfer.sample_images import (
     add_image_arguments,
     choose_images,
@@ -65,7 +66,6 @@ LEVELS = 6  # halvings of the generator; the noise's side is a multiple of 2 to 
 LOSS_EVERY = 50  # updates behind one row of the loss; ours
 ALL_PARTS = ("train", "val", "test")
 SAVED_AS_JPEG = (".jpg", ".jpeg", ".mha")  # released code: under the image's name; volumes too
-CHECK_WEIGHTS = "check the weights, their certificate and the image"
 Preprocess = Callable[["Tensor"], "Tensor"]
 
 
@@ -178,10 +178,7 @@ def goal_of(
     seen = prepare(original)
     with torch.no_grad():
         target = features(seen(original)).detach()
-        if not bool(target.isfinite().all()):
-            n_bad = int((~target.isfinite()).sum())
-            found = f"{n_bad} of {target.numel()} not finite"
-            raise refuse("features of the image", "finite numbers", found, CHECK_WEIGHTS)
+        require_finite(target.cpu().numpy(), "features of the image")
 
         def error(images: Tensor) -> Tensor:
             """Return the mean squared difference of the features."""

@@ -47,6 +47,12 @@ class FinetuneOptions:
         "accuracy undefined",
         "released code",
     )
+    undefined_is_best: bool = option(
+        "a value counts as worse only where it is below the best, which an undefined one is not: "
+        "in the released code it becomes the best and the patience starts anew. It never wins the "
+        "search in either",
+        "released code",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +105,7 @@ FINETUNE: dict[Protocol, FinetuneOptions] = {
         keep="last",
         hard_auc=True,
         undefined_recall_is_nan=True,
+        undefined_is_best=True,
     ),
     "corrected": FinetuneOptions(
         geometry="short224",
@@ -108,6 +115,7 @@ FINETUNE: dict[Protocol, FinetuneOptions] = {
         keep="best",
         hard_auc=False,
         undefined_recall_is_nan=False,
+        undefined_is_best=False,
     ),
 }
 
