@@ -216,6 +216,10 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "debiased_noise_backbones": (
+        *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
+        *("constant_prediction", "leak_frozen", "leak_retrained"),
+    ),
 }
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
@@ -226,6 +230,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_backbones": "method, backbone",
 }
 
 
