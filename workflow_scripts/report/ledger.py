@@ -46,8 +46,8 @@ VERDICTS = (REPRODUCED, OUTSIDE, NO_ACCESS, NOT_COMPARABLE, NOT_RUN)
 COLUMNS = (
     "system", "table", "row", "column", "metric", "protocol", "published", "spread", "unit",
     "ours", "ours_low", "ours_high", "ours_seed_std", "difference", "tolerance", "verdict",
-    "reason", "data", "n", "seeds", "source", "note", "tolerance_reason", "granularity", "granularity_reason",
-    "could_explain",
+    "reason", "data", "n", "seeds", "source", "note", "tolerance_reason", "granularity",
+    "granularity_reason", "could_explain",
 )  # fmt: skip
 DECIMALS = 4  # of numbers in the printed unit; papers print two
 # Intervals over the rows of a table (other checkpoints), which are the same here and in print
