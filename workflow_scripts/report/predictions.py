@@ -119,10 +119,10 @@ def _header_problems(path: Path, content: Mapping[str, Any]) -> list[Problem]:
         ("metric", METRICS, metric),
         ("protocol", PROTOCOLS, " or ".join(PROTOCOLS)),
     ):
-        found = content.get(name)
-        if isinstance(found, str) and found not in known:
-            step = nearest(found, known) if name == "metric" else AGAIN
-            problems.append(Problem(f"{path} key {name!r}", expected, found, step))
+        word = content.get(name)
+        if isinstance(word, str) and word not in known:
+            step = nearest(word, known) if name == "metric" else AGAIN
+            problems.append(Problem(f"{path} key {name!r}", expected, word, step))
     return problems
 
 
