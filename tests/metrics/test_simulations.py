@@ -14,7 +14,8 @@ import pytest
 from scipy.stats import kstest, norm
 
 from workflow_scripts.metrics import fairness
-from workflow_scripts.metrics.group_gaps import gap_of_means, gap_with_null, permuted_gaps
+from workflow_scripts.metrics.calibration import calibrated_ece, expected_calibration_error
+from workflow_scripts.metrics.group_gaps import gap_with_null, groups_of, mean_of_draws
 from workflow_scripts.metrics.statistics import (
     Interval,
     bootstrap_accuracy,
@@ -114,7 +115,8 @@ def group_p_value(rng: np.random.Generator, gap: float, by_patient: bool) -> flo
     inside = np.repeat(np.arange(40) < 20, 3)
     values = np.repeat(rng.normal(size=40), 3) + rng.normal(size=120) + gap * inside
     units = np.arange(120) // (3 if by_patient else 1)
-    return gap_with_null(gap_of_means(values), inside, units, rng, 99)[1].p_value
+    groups = groups_of(inside, units)
+    return gap_with_null(mean_of_draws(values, groups.unit), groups, rng, 99)[1].p_value
 
 
 def test_p_values_of_any_gap_are_uniform_under_the_null_and_small_for_a_real_gap() -> None:
@@ -134,15 +136,14 @@ def test_p_values_of_the_paired_test_are_uniform_under_the_null() -> None:
     assert kstest(exact, "uniform").pvalue > 0.01
 
 
-def test_a_group_without_values_has_no_gap_and_a_patient_in_both_is_two_units() -> None:
-    inside = np.array([True, True, False, False])
-    gap = gap_of_means([math.nan, math.nan, 0.5, 0.7])
-    assert math.isnan(gap(inside))
-    found, null = gap_with_null(gap, inside, list("abcd"), np.random.default_rng(0), 20)
-    assert math.isnan(found)
-    assert math.isnan(null.p_value)
-    dealt = permuted_gaps(
-        gap_of_means([0.0, 1.0, 5.0]), np.array([True, False, False]), list("aab"),
-        np.random.default_rng(0), 200,
-    )  # fmt: skip
-    assert set(dealt.round(6)) == {3.0, 1.5, 4.5}  # one of three units is in the group
+def test_the_null_of_an_ece_is_what_calibrated_forecasts_have() -> None:
+    rng = np.random.default_rng(8)
+    chance = rng.random(200)
+    null = calibrated_ece(chance, rng, 400)
+    p_values = []
+    for _ in range(600):
+        ece = expected_calibration_error(rng.random(200) < chance, chance).value
+        p_values.append((1 + (null >= ece).sum()) / 401)
+    assert kstest(p_values, "uniform").pvalue > 0.01
+    too_sure = expected_calibration_error(rng.random(200) < chance, np.round(chance)).value
+    assert too_sure > null.max()
