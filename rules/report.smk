@@ -151,10 +151,7 @@ rule summary:
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()
         ),
-        sheets=expand(
-            "<results>/datasets/{dataset}/contact_sheet.png",
-            dataset=plan.used_datasets(),
-        ),
+        sheets=plan.sheets(),
         certificates=expand(
             "<results>/checkpoints/{checkpoint}/certificate.json",
             checkpoint=plan.used_checkpoints(),

@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import kstest, norm
 
 from workflow_scripts.metrics import fairness
+from workflow_scripts.metrics import fairness_resampling as again
 from workflow_scripts.metrics.calibration import calibrated_ece, expected_calibration_error
 from workflow_scripts.metrics.group_gaps import gap_with_null, groups_of, mean_of_draws
 from workflow_scripts.metrics.statistics import (
@@ -68,13 +69,13 @@ def test_a_bootstrap_over_images_would_not(draw: Draw, truth: float) -> None:
     assert coverage(draw, truth, 300, by_patient=False) < LOW - 0.03
 
 
-def simulated(rng: np.random.Generator, gap: float) -> tuple[fairness.Units, fairness.Counts]:
+def simulated(rng: np.random.Generator, gap: float) -> tuple[again.Units, fairness.Counts]:
     """Return 400 patients of two images whose positives are found with rates 0.6 and 0.6 + gap."""
     patients = np.repeat(np.arange(400), 2)
     group, truth = patients % 2, rng.integers(0, 2, 800)
     rate = np.where(truth == 1, 0.6 + gap * group, 0.2)
     predicted = (rng.random(800) < rate).astype(int)
-    units = fairness.units_of(group, truth, predicted, patients)
+    units = again.units_of(group, truth, predicted, patients)
     return units, fairness.outcome_counts(group, truth, predicted)
 
 
@@ -83,9 +84,9 @@ def test_patient_bootstrap_of_a_fairness_gap_covers_93_to_97_of_100() -> None:
     covered = []
     for _ in range(800):
         units, _ = simulated(rng, 0.15)
-        drawn = fairness.bootstrap_counts(units, rng, 300)
+        drawn = again.bootstrap_counts(units, rng, 300)
         assert (drawn.sum(axis=(1, 2, 3)) == 800).all()  # every patient has two images
-        low, high = fairness.percentiles(fairness.eo_p(drawn))
+        low, high = again.percentiles(fairness.eo_p(drawn))
         covered.append(low <= 0.15 <= high)
     assert LOW <= np.mean(covered) <= HIGH
 
@@ -105,8 +106,8 @@ def test_p_values_of_a_fairness_gap_are_uniform_under_the_null() -> None:
     for _ in range(800):
         units, counts = simulated(rng, 0.0)
         # groups of random numbers of positives: hardly two permutations have the same gap
-        dealt = fairness.eo_p(fairness.permuted_counts(units, rng, 99))
-        p_values.append(fairness.permutation_null(float(fairness.eo_p(counts)), dealt))
+        dealt = fairness.eo_p(again.permuted_counts(units, rng, 99))
+        p_values.append(again.permutation_null(float(fairness.eo_p(counts)), dealt))
     assert_uniform([one.p_value for one in p_values], 0.01)
 
 

@@ -2,8 +2,8 @@
 
 A measure is a function from the weights of units to a value (`statistics.ManyStatistic`), as for
 the bootstrap; a group is the weights 1 for its units and 0 for the others. The null deals the
-groups anew to whole patients, so that the images of one patient stay together. `fairness.py` does
-the same for gaps that are functions of eight counts, much faster.
+groups anew to whole patients, so that the images of one patient stay together.
+`fairness_resampling.py` does the same for gaps that are functions of eight counts, much faster.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from workflow_scripts.metrics.fairness import Null, permutation_null
+from workflow_scripts.metrics.fairness_resampling import Null, permutation_null
 from workflow_scripts.metrics.statistics import BLOCK_CASES, Counts, Floats, ManyStatistic
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.metric_catalogue import (
     CHANCE,
+    CONSTANT,
     HIGHER,
     LOWER,
     NEITHER,
@@ -106,6 +107,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
     first: dict[tuple[str, str], str] = {}  # each cell's first metric
     shown: dict[tuple[str, Column], Value] = {}
     chance: dict[str, list[float]] = {}
+    flagged = {(v.row, v.column) for v in values if v.metric == CONSTANT and v.value > 0}
     for value in values:
         if value.metric == CHANCE:
             chance.setdefault(value.column, []).append(value.value)
@@ -122,7 +124,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         columns=columns,
         values=shown,
         chance=_chance_texts(columns, chance),
-        best=frozenset().union(*(_best_of(shown, column) for column in columns)),
+        best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
         marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
         is_tested=bool(p_values),
     )
@@ -160,14 +162,19 @@ def _chance_text(levels: Sequence[float]) -> str:
 
 
 def _best_of(
-    shown: dict[tuple[str, Column], Value], column: Column
+    shown: dict[tuple[str, Column], Value], column: Column, flagged: Collection[tuple[str, str]]
 ) -> frozenset[tuple[str, Column]]:
-    """Return the cells with the best printed value; none where fewer than two are defined."""
+    """Return the cells with the best printed value; none where fewer than two are defined.
+
+    A flagged cell predicts one class for everybody: it has no gap, and wins nothing by that.
+    """
     metric = metric_named(column.metric)
     defined = {
         cell: metric.printed(value.value)
         for cell, value in shown.items()
-        if cell[1] == column and not math.isnan(value.value)
+        if cell[1] == column
+        and not math.isnan(value.value)
+        and (value.row, value.column) not in flagged
     }
     if len(defined) < 2 or metric.better == NEITHER:
         return frozenset()
