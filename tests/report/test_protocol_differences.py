@@ -38,7 +38,7 @@ def test_only_options_that_differ_are_named_and_nan_equals_nan() -> None:
 
 
 def test_a_table_has_the_options_of_its_own_steps_only() -> None:
-    assert {one.step for one in differences("ssl_transfer_finetune")} == {"fine-tune"}
+    assert {one.step for one in differences("ssl_transfer_finetune")} == {"fine-tuning"}
     names = {one.name for one in differences("ssl_transfer_few_shot")}
     assert "refit" not in names  # the linear probe's
     assert differences("ssl_transfer_cka") == ()  # no paper prints it

@@ -9,13 +9,13 @@ from typing import Any
 from workflow_scripts.report.protocols_page import SECTIONS, shown
 
 SSL = "SSL transfer: "
-TRANSFERS = tuple(f"{SSL}{step}" for step in ("few-shot", "linear", "fine-tune"))
+TRANSFERS = tuple(f"{SSL}{step}" for step in ("few-shot", "linear", "fine-tuning"))
 # the steps behind each printed table, as docs/reference/protocols.md titles them
 STEPS: Mapping[str, tuple[str, ...]] = {
     "crocodile_id_ood": ("CROCODILE",),
     "ssl_transfer_few_shot": (f"{SSL}few-shot",),
     "ssl_transfer_linear": (f"{SSL}linear",),
-    "ssl_transfer_finetune": (f"{SSL}fine-tune",),
+    "ssl_transfer_finetune": (f"{SSL}fine-tuning",),
     "ssl_transfer_saliency": (f"{SSL}saliency",),
     "ssl_transfer_perceptual": (f"{SSL}reconstruction",),
     "ssl_transfer_invariance": (f"{SSL}invariance",),

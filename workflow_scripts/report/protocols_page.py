@@ -27,7 +27,7 @@ compares; `corrected` is what a user should believe. The rows in bold differ.
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),
     ("SSL transfer: linear", protocols.LINEAR),
-    ("SSL transfer: fine-tune", training_protocols.FINETUNE),
+    ("SSL transfer: fine-tuning", training_protocols.FINETUNE),
     ("SSL transfer: saliency", training_protocols.SALIENCY),
     ("SSL transfer: reconstruction", training_protocols.RECONSTRUCTION),
     ("SSL transfer: invariance", invariance_protocols.INVARIANCE),
