@@ -103,7 +103,7 @@ def test_files_that_disagree_are_refused(
         ({"row": ""}, "key 'row': expected a text, found ''"),
         ({"seed": "0"}, "key 'seed': expected an integer, found '0'"),
         ({"kind": "regression"}, "key 'kind': expected alignment or"),
-        ({"metric": "f1"}, "key 'metric': expected mean_auc or"),
+        ({"metric": "acuracy"}, "a metric of report/metric_catalogue.py, found acuracy"),
         ({"protocol": "mine"}, "key 'protocol': expected paper or released or corrected"),
     ],
 )
