@@ -46,7 +46,7 @@ BENCHMARKS = (
     Benchmark("linear-3000", ("linear_path", "--n-images", "3000"), "2.5x wall"),  # B4
     Benchmark("gezo-epoch", ("gezo",), "1.9x CPU"),  # B9
     Benchmark("invariance", ("invariance",), "8x CPU"),  # performance facts, row 4
-    Benchmark("occlusion-64", ("occlusion",), "6x CPU"),  # B5
+    Benchmark("occlusion-64", ("occlusion", "--threads", "2"), "6x CPU"),  # B5
     Benchmark(
         "occlusion-242",
         ("occlusion", "--side-px", "242", "--bn", "eval", "--n-rows", "2"),
