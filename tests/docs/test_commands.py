@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from importlib import import_module
 from io import StringIO
@@ -186,17 +186,20 @@ PREPARED: dict[str, Callable[[Path, Command], None]] = {
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder like the repository's, in which nothing of the repository can be overwritten."""
     for name in SHARED:
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs/reference").mkdir(parents=True)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/published").symlink_to(ROOT / "results/published")
+    monkeypatch.setenv("SLURM_ACCOUNT_NAME", "test_account")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv(
         "PATH", os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     )
-    yield tmp_path
+    return tmp_path
 
 
 def status_of(command: Command) -> int:

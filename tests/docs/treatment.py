@@ -57,7 +57,7 @@ TABLE = (
     Treatment(r"docs/how-to/one-table.md", rf"{STEP}report\.", How.RUN),
     Treatment(r"docs/how-to/resume.md", rf"{STEP}training\.smoke ", How.RUN),
     Treatment(r"docs/how-to/resume.md", r"cat ", How.RUN),
-    Treatment(r".*", rf"{STEP}report\.cost ", How.ELSEWHERE, "tests/report/test_cost.py"),
+    Treatment(r".*", rf"{STEP}report\.cost ", How.RUN),
     Treatment(
         r"docs/how-to/fairer-embedding-api.md",
         rf"{STEP}(?!report\.cost )",

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_text
@@ -32,12 +32,12 @@ plan and runs nothing. Any file of [files](files.md) is a target too.
 | target | what it makes |
 |---|---|
 | `all` | tables, figures and contact sheets of every system in `systems`, ledger, overview |
-| `crocodile`, `ssl_transfer`, `cooperative_training`, `layer_ensembles`, `debiased_noise` | one system |
+| `crocodile` and every other name in `systems` | one system |
 | `ssl_transfer_analysis` | the tables of SSL transfer's analyses and their figures |
 | `report` | all, and one HTML file that opens without network |
 | `check` | prints which data sets and weights are here, and what to do about the others |
 | `stage` | downloads the weights; nothing else needs the network |
-| `experiments` | leak certificates over all data sets of an experiment, warnings of near duplicates |
+| `experiments` | leak certificates over the data sets of each experiment; near duplicates |
 | `training_smoke` | a small training that proves a machine |
 
 ## Steps by hand
@@ -95,7 +95,7 @@ def first_sentence(text: str) -> str:
 def parser_of(step: Callable[[Sequence[str]], object]) -> argparse.ArgumentParser:
     """Return the parser that a step makes, without running the step."""
 
-    def catch(parser: argparse.ArgumentParser, *_: Any, **__: Any) -> NoReturn:
+    def catch(parser: argparse.ArgumentParser, *_: object, **__: object) -> NoReturn:
         raise _CaughtError(parser)
 
     plain = argparse.ArgumentParser.parse_known_args
@@ -128,7 +128,7 @@ def documented(parser: argparse.ArgumentParser) -> list[argparse.Action]:
 def row(action: argparse.Action) -> str:
     """Return one argument as a line of the table."""
     names = ", ".join(action.option_strings) or str(action.metavar or action.dest)
-    choices = f" One of {', '.join(map(str, action.choices))}." if action.choices else ""
+    choices = f"; one of {', '.join(map(str, action.choices))}" if action.choices else ""
     words = f"{str(action.help or '').strip()}{choices}".replace("|", r"\|").replace("%%", "%")
     return f"| `{names}` | {need_of(action)} | {' '.join(words.split())} |"
 

@@ -2,7 +2,8 @@
 
 Run it after `make demo`::
 
-    python -m workflow_scripts.report.overview_picture --results results/demo --out docs/images/demo.png
+    python -m workflow_scripts.report.overview_picture --results results/demo \\
+        --out docs/images/demo.png
 """
 
 from __future__ import annotations

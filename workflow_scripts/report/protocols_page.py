@@ -20,8 +20,9 @@ HEAD = """\
 # Protocols: what the released code did, and what is sound
 
 Made from the option lists in the code; do not edit it by hand but run
-`python -m workflow_scripts.report.protocols_page --out docs/reference/protocols.md`. `released` is what the printed numbers came from and is what the ledger
-compares; `corrected` is what a user should believe. The rows in bold differ.
+`python -m workflow_scripts.report.protocols_page --out docs/reference/protocols.md`. `released` is
+what the printed numbers came from and is what the ledger compares; `corrected` is what a user
+should believe. The rows in bold differ.
 """
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),
