@@ -57,7 +57,10 @@ TABLE = (
     Treatment(r"docs/how-to/one-table.md", rf"{STEP}report\.", How.RUN),
     Treatment(r"docs/how-to/resume.md", rf"{STEP}training\.smoke ", How.RUN),
     Treatment(
-        r"docs/how-to/resume.md", r"cat ", How.PARSED, "a state is there while a training is under way"
+        r"docs/how-to/resume.md",
+        r"cat ",
+        How.PARSED,
+        "a state is there while a training is under way",
     ),
     Treatment(r".*", rf"{STEP}report\.cost ", How.RUN),
     Treatment(
