@@ -105,7 +105,8 @@ def _without_comment(text: str) -> str:
 
 def _inline(text: str) -> Iterator[tuple[int, str]]:
     for match in INLINE.finditer(outside_fences(text)):
-        yield match.start(), match[1]
+        if "..." not in match[1]:  # the beginning of a command, not one
+            yield match.start(), match[1]
 
 
 def _overlay(text: str, place: int) -> str:

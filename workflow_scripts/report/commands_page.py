@@ -26,14 +26,17 @@ python -m workflow_scripts.report.commands_page --out docs/reference/commands.md
 
 ## Targets of the workflow
 
-`snakemake --profile profiles/local TARGET` makes a target and only what it needs; `-n` shows the
-plan and runs nothing. Any file of [files](files.md) is a target too.
+```bash
+snakemake -n --profile profiles/local all check    # -n: the plan only
+```
+
+A target is made with what it needs and nothing else. Any file of [files](files.md) is one too, and
+so is any of these:
 
 | target | what it makes |
 |---|---|
 | `all` | tables, figures and contact sheets of every system in `systems`, ledger, overview |
 | `crocodile` and every other name in `systems` | one system |
-| `ssl_transfer_analysis` | the tables of SSL transfer's analyses and their figures |
 | `report` | all, and one HTML file that opens without network |
 | `check` | prints which data sets and weights are here, and what to do about the others |
 | `stage` | downloads the weights; nothing else needs the network |
@@ -42,7 +45,7 @@ plan and runs nothing. Any file of [files](files.md) is a target too.
 
 ## Steps by hand
 
-Every rule is one call of a module, `python -m workflow_scripts.NAME`, with every path as an
+Every rule is one call of a module below `workflow_scripts` (`python -m`), with every path as an
 argument. Bad input is refused with where, expected, found and what to do, and ends with status 1;
 a training that saved and was not finished ends with 75.
 """

@@ -32,6 +32,11 @@ python -m workflow_scripts.report.configuration_page --config config.yaml --sche
 `config.yaml` is the published plan. Leave it as it is: write what you want otherwise into a file
 of your own and lay it on top.
 
+```yaml
+# mine.yaml
+ssl_transfer: {few_shot: {protocols: [corrected], seeds: [0, 1, 2]}}
+```
+
 ```bash
 snakemake --profile profiles/local --configfile mine.yaml -n all
 ```
