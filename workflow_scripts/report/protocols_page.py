@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.cooperative_training import protocols as cooperative_training
 from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.debiased_noise import protocols as debiased_noise
 from workflow_scripts.files import write_text
@@ -30,6 +31,8 @@ SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: saliency", training_protocols.SALIENCY),
     ("SSL transfer: reconstruction", training_protocols.RECONSTRUCTION),
     ("SSL transfer: invariance", invariance_protocols.INVARIANCE),
+    ("Cooperative training: training", cooperative_training.TRAINING),
+    ("Cooperative training: scoring", cooperative_training.SCORING),
     ("Debiased noise: attribute classifier", debiased_noise.ATTRIBUTE),
     ("Debiased noise: white-box edit", debiased_noise.EDIT),
     ("Debiased noise: disease classifier", debiased_noise.HEAD),
