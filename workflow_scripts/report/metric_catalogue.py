@@ -221,6 +221,17 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
+# Further parts of a table's Markdown page, under their headings.
+MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
+    "crocodile_id_ood": {
+        "AUC of each finding": tuple(f"auc_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "AP of each finding": tuple(f"ap_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "subgroups": (
+            *("mean_auc_female", "mean_auc_male"),
+            *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
+        ),
+    }
+}
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
