@@ -3,7 +3,8 @@
 A file has one row a structure of a volume: `score_dice`, `score_hd95_mm`, and beside them
 `structure, test_set, vendor, reference_voxels, predicted_voxels, compared_with`. The columns of
 the table are the test sets in the files (a corrupted data set has one for each corruption), the
-vendors of a test set that has several, and the average over the test sets. A volume without a
+vendors of a test set that has several, and the average over the test sets, where `dice_gain` is
+what a row has more than its baseline (the abstract's claim). A volume without a
 structure in reference and prediction has no Dice (or 0, released); without it in one of the two
 it has no HD95. Undefined values are left out of means and counted.
 
@@ -68,7 +69,8 @@ def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tu
     for part in parts:
         values += part_values(part, resampling)
         values += tests.get(_place(part), [])
-    return (*values, *averages(values, parts))
+    means = averages(values, parts)
+    return (*values, *means, *gains(means, parts))
 
 
 def _place(part: Part) -> tuple[str, str, str]:
@@ -236,14 +238,39 @@ def averages(values: Sequence[Value], parts: Sequence[Part]) -> list[Value]:
     ]
 
 
+def gains(means: Sequence[Value], parts: Sequence[Part]) -> list[Value]:
+    """Return how much higher each row's average Dice is than its baseline's.
+
+    In Dice, and as a share of the baseline's: the paper's abstract does not say which it means.
+    """
+    dice = {(mean.protocol, mean.row): mean for mean in means if mean.metric == "dice"}
+    found = []
+    for part in {_place(part)[:2]: part for part in parts}.values():
+        protocol, row, _ = _place(part)
+        name = baseline_of(part)
+        if name == row or not {(protocol, row), (protocol, name)} <= dice.keys():
+            continue
+        ours, theirs = dice[protocol, row], dice[protocol, name].value
+        gain = ours.value - theirs
+        share = gain / theirs if theirs else math.nan
+        found.append(replace(ours, metric="dice_gain", value=gain))
+        found.append(replace(ours, metric="dice_gain_relative", value=share))
+    return found
+
+
+def baseline_of(part: Part) -> str:
+    """Return the row that a part is compared with."""
+    return str(part.seeds[0].get("compared_with", np.array([None]))[0])
+
+
 def paired_tests(parts: Sequence[Part]) -> dict[tuple[str, str, str], list[Value]]:
     """Return the tests of each part against its baseline, by its place in the table."""
     at = {_place(part): part for part in parts}
     found: dict[tuple[str, str], list[tuple[Part, statistics.PairedTest]]] = {}
     for part in parts:
         protocol, row, column = _place(part)
-        name = part.seeds[0].get("compared_with", np.array([None]))[0]
-        baseline = at.get((protocol, str(name), column))
+        name = baseline_of(part)
+        baseline = at.get((protocol, name, column))
         if baseline is None or name == row:
             continue
         test = statistics.paired_wilcoxon(*_paired(part, baseline))
