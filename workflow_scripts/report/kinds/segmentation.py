@@ -10,7 +10,8 @@ it has no HD95. Undefined values are left out of means and counted.
 
 The unit of a paired test is the patient: the mean of all of a patient's values in a test set,
 over structures, frames, draws and seeds. Holm's adjustment covers the comparisons of one test
-set and protocol.
+set and protocol. The test knows nothing of training again: `dice_seeds_above` counts the seeds in
+which the row's mean is above its baseline's.
 """
 
 from __future__ import annotations
@@ -266,7 +267,7 @@ def baseline_of(part: Part) -> str:
 def paired_tests(parts: Sequence[Part]) -> dict[tuple[str, str, str], list[Value]]:
     """Return the tests of each part against its baseline, by its place in the table."""
     at = {_place(part): part for part in parts}
-    found: dict[tuple[str, str], list[tuple[Part, statistics.PairedTest]]] = {}
+    found: dict[tuple[str, str], list[tuple[Part, Part, statistics.PairedTest]]] = {}
     for part in parts:
         protocol, row, column = _place(part)
         name = baseline_of(part)
@@ -274,17 +275,33 @@ def paired_tests(parts: Sequence[Part]) -> dict[tuple[str, str, str], list[Value
         if baseline is None or name == row:
             continue
         test = statistics.paired_wilcoxon(*_paired(part, baseline))
-        found.setdefault((protocol, column), []).append((part, test))
+        found.setdefault((protocol, column), []).append((part, baseline, test))
     values: dict[tuple[str, str, str], list[Value]] = {}
     for tests in found.values():
-        adjusted = statistics.holm([test.p_value for _, test in tests])
-        for (part, test), p_value in zip(tests, adjusted, strict=True):
-            values[_place(part)] = _test_values(part, test, float(p_value))
+        adjusted = statistics.holm([test.p_value for *_, test in tests])
+        for (part, baseline, test), p_value in zip(tests, adjusted, strict=True):
+            above = seeds_above(part, baseline)
+            values[_place(part)] = _test_values(part, test, float(p_value), above)
     return values
 
 
-def _test_values(part: Part, test: statistics.PairedTest, p_value: float) -> list[Value]:
+def seeds_above(part: Part, baseline: Part) -> float:
+    """Return in how many seeds of both the mean Dice is above the baseline's."""
+    means = [
+        {
+            header.seed: _mean(seed["score_dice"])
+            for header, seed in zip(one.headers, one.seeds, strict=True)
+        }
+        for one in (part, baseline)
+    ]
+    return float(sum(means[0][seed] > means[1][seed] for seed in means[0].keys() & means[1].keys()))
+
+
+def _test_values(
+    part: Part, test: statistics.PairedTest, p_value: float, above: float
+) -> list[Value]:
     numbers = {
+        "dice_seeds_above": above,
         "dice_p_value": p_value,
         "dice_effect": test.effect,
         "dice_median_difference": test.median_difference,
