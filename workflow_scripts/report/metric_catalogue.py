@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from workflow_scripts.problems import nearest, refuse
 
+INF = math.inf
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 CHANCE = "chance"  # the chance level of a cell's first metric
 CONSTANT = "constant_prediction"  # a cell that predicts one class has no gap, and wins nothing
@@ -152,6 +153,9 @@ METRICS: dict[str, Metric] = {
     "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
+    "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
+    "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
+    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
