@@ -16,12 +16,6 @@ DNE_MODEL = {
 }
 DNE_READ_OUT = "|".join(map(re.escape, [*DNE["read_outs"], *plan.checkpoints]))
 
-
-def dne_images(wildcards):
-    """The data set's images in the size that the checkpoint takes."""
-    return dne.images(wildcards.checkpoint, wildcards.dataset)
-
-
 # command lines that several steps share
 DNE_COHORT_WORDS = (
     " --manifest {input.manifest} --card {input.card} --leak-free {input.leak_free}"
@@ -46,7 +40,7 @@ DNE_RETRAINED = (
 
 rule dne_embed:
     input:
-        unpack(dne_images),
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
         card=DNE_COHORT["card"],
     output:
@@ -74,7 +68,7 @@ rule dne_embed:
 
 rule dne_embed_edited:
     input:
-        unpack(dne_images),
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
         card=DNE_COHORT["card"],
         edit=lambda w: dne.edit(
@@ -191,7 +185,7 @@ rule dne_retrained:
 
 rule white_box:
     input:
-        unpack(dne_images),
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
         **DNE_COHORT,
         classifier=f"{DNE_CLASSIFIER}/attribute_classifier.safetensors",
@@ -226,7 +220,7 @@ rule white_box:
 
 rule black_box:
     input:
-        unpack(dne_images),
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
         **DNE_COHORT,
         classifier=f"{DNE_CLASSIFIER}/attribute_classifier.safetensors",
@@ -353,7 +347,7 @@ use rule disease_head as disease_head_live with:
 
 rule dne_picture:
     input:
-        unpack(dne_images),
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_COHORT,
         edit=lambda w: dne.edit(w.protocol, w.checkpoint, w.dataset, w.method, w.seed),
     output:
