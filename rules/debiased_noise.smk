@@ -297,6 +297,7 @@ rule disease_head:
         retrained=dne.retrained,
     output:
         predictions=f"{DNE_TOP}/heads/{HEAD_RUN}/predictions.parquet",
+        course=f"{DNE_TOP}/heads/{HEAD_RUN}/course.parquet",
         history=f"{DNE_TOP}/heads/{HEAD_RUN}/history.csv",
     log:
         f"<logs>/debiased_noise/heads/{HEAD_RUN}.log",
@@ -330,7 +331,8 @@ rule disease_head:
         " --epochs {params.knobs[epochs]} --lr {params.knobs[lr]}"
         " --images-per-batch {params.knobs[batch_size]}"
         + DNE_COHORT_WORDS
-        + " --history {output.history} --out {output.predictions} > {log} 2>&1"
+        + " --schedule {params.knobs[schedule]} --history {output.history}"
+        " --course {output.course} --out {output.predictions} > {log} 2>&1"
 
 
 use rule disease_head as disease_head_live with:

@@ -33,6 +33,8 @@ def test_the_published_table_has_every_run_once(config: dict[str, Any]) -> None:
         "results/debiased_noise/heads/released/notebook/chexpert_dne_effusion/erm/seed0/"
         "predictions.parquet"
     )
+    courses = plan.tables()["debiased_noise_course"]()
+    assert [path.rsplit("/", 1)[0] for path in courses] == [p.rsplit("/", 1)[0] for p in paths]
     used = {named.name for named in plan.names()}
     assert {"mae_vitb16_cxr", "mae_vitb16_cxr_token", "chexpert_dne_edema"} <= used
 
