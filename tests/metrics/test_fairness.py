@@ -158,18 +158,7 @@ def simulated(seed: int, gap: float, n: int = 800) -> tuple[again.Units, fairnes
     return units, fairness.outcome_counts(group, truth, predicted)
 
 
-def test_bootstrap_intervals_cover_the_true_gap_in_about_95_of_100_data_sets() -> None:
-    covered = []
-    for seed in range(100):
-        units, _ = simulated(seed, gap=0.15)
-        drawn = again.bootstrap_counts(units, np.random.default_rng(seed), 150)
-        assert (drawn.sum(axis=(1, 2, 3)) == 800).all()  # every patient has two images
-        low, high = again.percentiles(fairness.eo_p(drawn))
-        covered.append(low < 0.15 < high)
-    assert 0.88 <= np.mean(covered) <= 0.99
-
-
-def test_permutation_p_values_are_small_for_a_real_gap_and_uniform_for_none() -> None:
+def test_permutation_p_values_are_small_for_a_real_gap_only() -> None:
     p_values: dict[float, list[float]] = {0.0: [], 0.15: []}
     for seed in range(100):
         for gap, found in p_values.items():

@@ -212,7 +212,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
-    "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll", "p_dsc", "p_nll"),
+    "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
         *(f"spearman_mhd_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -253,6 +253,16 @@ def metric_named(name: str) -> Metric:
         step = f"{nearest(name, METRICS)}; a new one is a line in report/metric_catalogue.py"
         raise refuse("metric", "a metric of the catalogue", repr(name), step)
     return METRICS[name]
+
+
+def p_value_of(metric: str) -> str:
+    """Return the name of a metric's p-value against a baseline; there need not be one.
+
+    >>> p_value_of("nll"), p_value_of("dice")
+    ('p_nll', 'dice_p_value')
+    """
+    behind = f"{metric}_p_value"
+    return behind if behind in METRICS else f"p_{metric}"
 
 
 def row_title(table: str) -> str:

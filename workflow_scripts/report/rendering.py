@@ -16,10 +16,13 @@ from workflow_scripts.report.metric_catalogue import (
     NEITHER,
     SHOWN_METRICS,
     metric_named,
+    p_value_of,
     row_title,
 )
 
 DASH = "–"  # an undefined value  # noqa: RUF001
+MARK, LEVEL = "*", 0.05  # behind a value that differs from its baseline; level of the test
+WIDE = 6  # columns from which a LaTeX table is made as narrow as the text (ours)
 PHANTOM_WARNING = (
     "PHANTOM: made from synthetic patients to show that the workflow runs; "
     "says nothing about real data."
@@ -43,6 +46,7 @@ LATEX_SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "*": r"$^{*}$",
     "–": "--",  # noqa: RUF001
 }
 T = TypeVar("T")
@@ -67,6 +71,8 @@ class Block:
         values: the value shown at (row, column); a cell that was not run is absent.
         chance: the chance level of each column as text; empty where it is unknown.
         best: the cells that hold the best value of their column.
+        marked: the cells that differ from their baseline, by a test that stands beside them.
+        is_tested: whether any of its cells has such a test.
     """
 
     protocol: str
@@ -76,6 +82,8 @@ class Block:
     values: dict[tuple[str, Column], Value]
     chance: tuple[str, ...]
     best: frozenset[tuple[str, Column]]
+    marked: frozenset[tuple[str, Column]] = frozenset()
+    is_tested: bool = False
 
     @property
     def is_phantom(self) -> bool:
@@ -108,6 +116,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         if value.metric in SHOWN_METRICS.get(table, (own,)):
             shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
+    p_values = _p_values(values, shown)
     return Block(
         protocol=protocol,
         row_title=row_title(table),
@@ -116,7 +125,18 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         values=shown,
         chance=_chance_texts(columns, chance),
         best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
+        marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
+        is_tested=bool(p_values),
     )
+
+
+def _p_values(
+    values: Sequence[Value], shown: Mapping[tuple[str, Column], Value]
+) -> dict[tuple[str, Column], float]:
+    """Return the p-value of each shown cell that is tested against a baseline."""
+    known = {(value.row, value.column, value.metric): value.value for value in values}
+    places = {cell: (cell[0], cell[1].name, p_value_of(cell[1].metric)) for cell in shown}
+    return {cell: known[place] for cell, place in places.items() if place in known}
 
 
 def _in_order(items: Iterable[T]) -> tuple[T, ...]:
@@ -196,6 +216,11 @@ def legend(block: Block) -> str:
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
         f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
     ]
+    if block.is_tested:
+        parts.append(
+            f"{MARK}: differs from the row it is compared with "
+            f"(two-sided Wilcoxon signed-rank test, Holm, p < {LEVEL})."
+        )
     return " ".join(parts)
 
 
@@ -216,10 +241,15 @@ def heading(column: Column) -> str:
 
 
 def cells_of(block: Block, row: str) -> list[tuple[str, bool]]:
-    """Return the text of each cell of a row and whether it is bold; empty where not run."""
+    """Return the text of each cell of a row and whether it is bold; empty where not run.
+
+    A value that differs from its baseline ends with MARK.
+    """
     return [
-        (entry(block.values[row, c]), (row, c) in block.best) if (row, c) in block.values
-        else ("", False)
+        (
+            entry(block.values[row, c]) + MARK * ((row, c) in block.marked),
+            (row, c) in block.best,
+        ) if (row, c) in block.values else ("", False)
         for c in block.columns
     ]  # fmt: skip
 
@@ -257,7 +287,8 @@ def _markdown_grid(block: Block) -> list[str]:
     data = ["data"] * block.is_phantom
     grid = [[block.row_title, *map(heading, block.columns), *data]]
     for row in block.rows:
-        texts = [f"**{text}**" if bold else text for text, bold in cells_of(block, row)]
+        cells = [(escape(text, MARKDOWN_SPECIAL), bold) for text, bold in cells_of(block, row)]
+        texts = [f"**{text}**" if bold else text for text, bold in cells]
         grid.append([escape(row, MARKDOWN_SPECIAL), *texts, *[data_of(block, row)] * len(data)])
     if any(block.chance):
         grid.append(["*chance level*", *block.chance, *[""] * len(data)])
@@ -267,21 +298,26 @@ def _markdown_grid(block: Block) -> list[str]:
 
 
 def latex(table: str, all_blocks: Sequence[Block]) -> str:
-    """Return the table as LaTeX, one `table` environment a protocol; needs package booktabs."""
-    parts = [r"% Needs \usepackage{booktabs}."]
+    """Return the table as LaTeX, one `table` environment a protocol.
+
+    Needs the packages booktabs, and graphicx where a table is wide.
+    """
+    parts = [r"% Needs \usepackage{booktabs,graphicx}."]
     for block in all_blocks:
         caption = f"{table}, protocol {block.protocol}. {legend(block)}"
         if block.is_phantom:
             caption = f"{PHANTOM_WARNING} {caption}"
         spec = "l" + "r" * len(block.columns) + "l" * block.is_phantom
+        is_wide = len(block.columns) >= WIDE
         parts += [
             r"\begin{table}[htbp]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escape(caption, LATEX_SPECIAL)}}}",
             rf"\label{{tab:{table}-{block.protocol}}}",
+            *[r"\resizebox{\textwidth}{!}{%"] * is_wide,
             rf"\begin{{tabular}}{{{spec}}}",
             *_latex_grid(block),
-            r"\end{tabular}",
+            r"\end{tabular}" + "}" * is_wide,
             r"\end{table}",
         ]
     return "\n".join(parts) + "\n"

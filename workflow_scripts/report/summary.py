@@ -45,7 +45,7 @@ def text_block(block: Block) -> list[str]:
     room = 0
     for i, column in enumerate(block.columns):
         entries = [cells_of(block, name)[i] for name in block.rows]
-        body = [f"*{text}" if bold else text for text, bold in entries]
+        body = [f">{text}" if bold else text for text, bold in entries]
         name, _, way = column.name.rpartition(" ")
         way = way if name else ""
         if len({one.metric for one in block.columns}) > 1:
@@ -82,7 +82,7 @@ def summary_text(
         lines += ["", *wrapped(PHANTOM_WARNING)]
     for block in main.blocks:
         lines += ["", f"{main.table}, protocol {block.protocol}", "", *text_block(block)]
-        lines += wrapped(legend(block).replace("Bold", "*"))
+        lines += wrapped(legend(block).replace("Bold", ">"))
     counts = count_cells((key_of(line), line["verdict"]) for line in ledger)
     lines += ["", "Ledger: printed values by verdict"]
     for table, count in counts.items():
