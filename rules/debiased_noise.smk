@@ -316,6 +316,7 @@ rule disease_head:
     params:
         knobs=DNE["head"],
         table=dne.table_of,
+        column=lambda w: dne.column_word(w.dataset),
         attribute=lambda w: dne.attribute(w.dataset),
         edit=dne.edit_word,
         live=lambda w: dne.live_words(
@@ -326,7 +327,8 @@ rule disease_head:
     shell:
         "python -m workflow_scripts.debiased_noise.disease_head --embeddings {input.embeddings}"
         " {params.edit} {params.live} --protocol {wildcards.protocol} --method {wildcards.method}"
-        " --read-out {wildcards.read_out} --table {params.table} --frozen {input.frozen}"
+        " --read-out {wildcards.read_out} --table {params.table} {params.column}"
+        " --frozen {input.frozen}"
         " --frozen-embeddings {input.frozen_embeddings} --retrained {input.retrained}"
         " --epochs {params.knobs[epochs]} --lr {params.knobs[lr]}"
         " --images-per-batch {params.knobs[batch_size]}"

@@ -67,6 +67,14 @@ def test_images_have_the_size_that_the_checkpoint_takes(config: dict[str, Any]) 
         list(DebiasedNoisePlan(changed).names())
 
 
+def test_two_data_sets_of_one_disease_can_have_columns_of_their_own(config: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["debiased_noise"]["columns"] = {"other_clinic": "other clinic"}
+    plan = DebiasedNoisePlan(changed)
+    assert plan.column_word("other_clinic") == "--column 'other clinic'"
+    assert plan.column_word("chexpert_dne_edema") == ""
+
+
 def test_a_head_in_two_tables_is_refused(config: dict[str, Any]) -> None:
     changed = copy.deepcopy(config)
     changed["debiased_noise"]["runs"][-1]["read_outs"].append("pooled")

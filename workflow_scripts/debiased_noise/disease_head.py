@@ -69,6 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="embeddings it is for, of the same images with the same edit",
     )
     parser.add_argument("--retrained", type=Path, required=True, help="trained on --embeddings")
+    parser.add_argument("--column", help="begins the column's name; default: the disease")
     parser.add_argument("--course", type=Path, help="predictions at some epochs to write, .parquet")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write, .parquet")
     return parser
@@ -136,7 +137,7 @@ def metadata_of(
         "system": "debiased_noise",
         "table": given.table,
         "row": f"{METHODS[given.method]}, {given.read_out}",
-        "column": f"{cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
+        "column": f"{given.column or cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
         "protocol": given.protocol,
         "seed": given.seed,
         "kind": "fairness",

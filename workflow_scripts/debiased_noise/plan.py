@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -140,6 +141,11 @@ class DebiasedNoisePlan(SystemPlan):
         """Return how images are brought to the size that a checkpoint takes (spec 3.1)."""
         described = self.config["checkpoints"].get(checkpoint, {})  # `settings` finds the unknown
         return f"exact{described.get('size_px', SIDE_PX)}"
+
+    def column_word(self, dataset: str) -> str:
+        """Return the words that name a data set's column, where it has another than the disease."""
+        name = self.section.get("columns", {}).get(dataset)
+        return f"--column {shlex.quote(name)}" if name else ""
 
     def table_of(self, wildcards: Any) -> str:  # noqa: ANN401, Snakemake's own class
         """Return the table that a head's predictions are for."""
