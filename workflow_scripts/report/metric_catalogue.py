@@ -136,6 +136,13 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
+    "train_loss": plain("training loss, last epoch", NEITHER, decimals=4),
+    "test_loss": plain("test loss", LOWER, decimals=4),
+    **{
+        f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
+        for label in ("negatives", "positives")
+        for group, words in (("in", "group"), ("out", "others"))
+    },
     "leak_frozen": Metric("attribute found, frozen head", NEITHER),
     "leak_frozen_auc": Metric("attribute AUC, frozen head", NEITHER),
     "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
@@ -220,6 +227,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "debiased_noise_course": ("train_loss", "test_loss", "accuracy", "eo_n", "eo_p"),
     "debiased_noise_backbones": (
         *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
         *("constant_prediction", "leak_frozen", "leak_retrained"),
@@ -245,6 +253,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_course": "method, read-out, epoch",
     "debiased_noise_backbones": "method, backbone",
 }
 
