@@ -149,6 +149,8 @@ METRICS: dict[str, Metric] = {
     },
     "both_empty": plain("structures empty in both", NEITHER, decimals=1),
     "one_empty": plain("structures empty in one", NEITHER, decimals=1),
+    "aula": plain("AULA, share of its largest", HIGHER, high=1.0),
+    "entropy": plain("mean entropy", LOWER, "nat"),
     "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
@@ -205,6 +207,9 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
+    "cooperative_training_agreement": (
+        *("dice", "aula", "spearman_dsc_aula", "spearman_dsc_entropy"),
+    ),
     "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -222,6 +227,7 @@ ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
     "ssl_transfer_correlations": "transfer",
     "cooperative_training_dice": "method, training patients, networks",
+    "cooperative_training_agreement": "method, training patients, networks",
     "layer_ensembles_segmentation": "method",
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
