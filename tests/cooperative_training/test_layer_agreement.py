@@ -34,7 +34,8 @@ def scored(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def words(paths: dict[str, Path], **more: object) -> list[str]:
     given: dict[str, object] = {
         **{name: paths[name] for name in ("weights", "training", "images", "masks", "index")},
-        "out": paths["out"], "manifest": paths["manifest.parquet"], "draws": 2, "seed": 3, "corrections": 3, **more,
+        "out": paths["out"], "manifest": paths["manifest.parquet"],
+        "draws": 2, "seed": 3, "corrections": 3, **more,
     }  # fmt: skip
     return ["--levels", "0.5", "1.0", *(w for k, v in given.items() for w in (f"--{k}", str(v)))]
 
