@@ -15,6 +15,7 @@ from workflow_scripts.report.metric_catalogue import (
     LOWER,
     NEITHER,
     SHOWN_METRICS,
+    UNRANKED,
     metric_named,
     p_value_of,
     row_title,
@@ -117,6 +118,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
             shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
     p_values = _p_values(values, shown)
+    ranked = () if table in UNRANKED else columns
     return Block(
         protocol=protocol,
         row_title=row_title(table),
@@ -124,7 +126,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         columns=columns,
         values=shown,
         chance=_chance_texts(columns, chance),
-        best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
+        best=frozenset().union(*(_best_of(shown, column, flagged) for column in ranked)),
         marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
         is_tested=bool(p_values),
     )
@@ -214,7 +216,7 @@ def legend(block: Block) -> str:
     parts = [
         f"{_upper_first(' or '.join(kinds))}.",
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
-        f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
+        f"{'Bold: best of its column. ' * bool(block.best)}{DASH}: undefined. Empty: not run.",
     ]
     if block.is_tested:
         parts.append(
