@@ -106,7 +106,11 @@ def copied(subject: Subject, known: Known) -> Iterator[Found]:
         source = Source(
             subject.protocol, subject.name, copy.to, "", path.as_posix(), sha256_of(path)
         )
-        yield from (Found(value, (source,)) for value in _copies(subject, copy, known.values))
+        found = list(_copies(subject, copy, known.values))
+        if copy.to == ID and not found:
+            expected, step = f"{copy.row} / {copy.column}", "make the table from these predictions"
+            raise refuse(str(path), expected, f"no such cell, protocol {subject.protocol}", step)
+        yield from (Found(value, (source,)) for value in found)
 
 
 def _copies(subject: Subject, copy: Copy, values: Mapping[Key, Value]) -> Iterator[Value]:
