@@ -35,6 +35,20 @@ from workflow_scripts.report.metric_catalogue import METRICS
 from workflow_scripts.report.predictions import Header, read_headers
 from workflow_scripts.report.rendering import blocks, latex, markdown
 from workflow_scripts.report.sources import Source, source_of, write_sources
+from workflow_scripts.report.trust_columns import (
+    CALIBRATION_ID,
+    CALIBRATION_OOD,
+    COLUMNS,
+    CORRUPTION,
+    DOUBT,
+    DROP,
+    FEWEST_PATIENTS,
+    GAP,
+    ID,
+    LADDER,
+    OOD,
+    TABLE,
+)
 from workflow_scripts.report.trust_measures import (
     Draw,
     Estimate,
@@ -46,23 +60,9 @@ from workflow_scripts.report.trust_measures import (
     performances,
     telling_errors,
 )
-from workflow_scripts.report.trust_subjects import (
-    CALIBRATION_ID,
-    CALIBRATION_OOD,
-    COLUMNS,
-    CORRUPTION,
-    DOUBT,
-    DROP,
-    GAP,
-    ID,
-    LADDER,
-    Copy,
-    Subject,
-    subjects,
-)
+from workflow_scripts.report.trust_subjects import Copy, Subject, subjects
 
 log = logging.getLogger(__name__)
-TABLE = "trust_matrix"
 NO_BOUNDS = (math.nan, math.nan)
 Key = tuple[str, str, str, str, str]  # table, protocol, row, column, metric
 
@@ -92,8 +92,20 @@ def matrix(found: Sequence[Subject], known: Known, resampling: Resampling) -> li
             for one in worked_out(subject, resampling, done)
             if (one.value.column, one.value.metric) not in done
         ]
+        cells = [one._replace(value=with_enough(subject, one.value)) for one in cells]
         values += sorted(cells, key=lambda one: COLUMNS.index(one.value.column))
     return values
+
+
+def with_enough(subject: Subject, value: Value) -> Value:
+    """Return a value without its interval where that rests on too few patients."""
+    sides = {OOD: [subject.outside], CALIBRATION_OOD: [subject.outside],
+             DROP: [subject.inside, subject.outside], CORRUPTION: [subject.artefacts]}  # fmt: skip
+    behind = [seeds for seeds in sides.get(value.column, [subject.inside]) if seeds]
+    n_patients = min((len(set(seeds[0].patients)) for seeds in behind), default=0)
+    if n_patients >= FEWEST_PATIENTS:
+        return value
+    return replace(value, ci_low=math.nan, ci_high=math.nan, interval="none")
 
 
 def copied(subject: Subject, known: Known) -> Iterator[Found]:

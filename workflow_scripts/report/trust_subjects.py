@@ -10,18 +10,26 @@ from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.report.kinds.ladder import CLEAN, WHOLE
 from workflow_scripts.report.predictions import Header
 from workflow_scripts.report.trust_cases import ARTEFACTS, Judged, read_judged
+from workflow_scripts.report.trust_columns import (
+    AGREEMENT,
+    CALIBRATION_ID,
+    CALIBRATION_OOD,
+    CORRELATION,
+    CROCODILE,
+    DOUBT,
+    DROP,
+    FAIRNESS,
+    GAP,
+    HIDDEN,
+    ID,
+    ID_OOD,
+    LADDER,
+    OOD,
+    QUALITY,
+    SEGMENTATION,
+)
 from workflow_scripts.report.trust_measures import Seeds, is_paired
 
-# columns of the matrix
-ID, OOD, DROP = "ID", "OOD", "drop"
-CALIBRATION_ID, CALIBRATION_OOD = "calibration, ID", "calibration, OOD"
-GAP = {"sex": "gap by sex", "age": "gap by age (60)"}
-HIDDEN = "gap by the hidden attribute"
-DOUBT, CORRUPTION, AGREEMENT = "uncertainty against error", "artefacts", "layer agreement"
-COLUMNS = (
-    ID, OOD, DROP, CALIBRATION_ID, CALIBRATION_OOD, *GAP.values(), HIDDEN, DOUBT, CORRUPTION,
-    AGREEMENT,
-)  # fmt: skip
 SHORT = {
     "crocodile": "CROCODILE",
     "ssl_transfer": "SSL transfer",
@@ -29,8 +37,6 @@ SHORT = {
     "layer_ensembles": "Layer ensembles",
     "debiased_noise": "Debiased noise",
 }
-SEGMENTATION, LADDER = "cooperative_training_dice", "cooperative_training_agreement"
-QUALITY, CORRELATION = "layer_ensembles_segmentation", "layer_ensembles_correlation"
 Sets = Mapping[str, Seeds]  # test sets by their column in the system's own table
 
 
@@ -202,9 +208,9 @@ def _debiased(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 READERS: dict[str, Callable[[str, str, Sets], Iterator[Subject]]] = {
-    "crocodile_id_ood": _crocodile,
-    "ssl_transfer_id_ood": _id_ood,
+    CROCODILE: _crocodile,
+    ID_OOD: _id_ood,
     SEGMENTATION: _segmenter,
     QUALITY: _layer_ensembles,
-    "debiased_noise_fairness": _debiased,
+    FAIRNESS: _debiased,
 }
