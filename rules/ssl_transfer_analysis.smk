@@ -410,7 +410,7 @@ rule correlations:
         runtime=10,
     params:
         analysis=lambda w: as_json(analysis_plan.analysis_section()),
-        folder=f"{plan.results}/tables",
+        folder=lambda w, output: os.path.dirname(output[0]),
         code=code_digest("workflow_scripts.report.correlations"),
     shell:
         "python -m workflow_scripts.report.correlations --tables {input.tables}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -157,21 +158,30 @@ def test_images_and_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path) -
         read_cases(store, OPTIONS["corrected"])
     assert "multiples of 32" in str(caught.value)
     assert "48 x 48 pixels" in str(caught.value)
-    assert "expected labels 0 to 1, found 2" in str(caught.value)
+    assert "mask of image case00: expected labels 0 to 1, found 2, 3" in str(caught.value)
 
 
-def test_a_constant_image_and_an_empty_split_are_refused_by_name(tmp_path: Path) -> None:
+def test_images_without_contrast_and_an_empty_split_are_refused_at_once(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     pixels = np.load(store.images)
     pixels[: 64 * 64] = 1.0
+    pixels[64 * 64] = math.nan
     np.save(store.images, pixels)
-    cases = read_cases(store, OPTIONS["corrected"])
-    with pytest.raises(InputError, match="image case00: expected gray values that differ"):
-        cases.inputs("case00")
     manifest = pd.read_parquet(store.manifest).query("split != 'val'")
     manifest.to_parquet(store.manifest)
-    with pytest.raises(InputError, match="expected images to val"):
+    with pytest.raises(InputError) as caught:
         read_cases(store, OPTIONS["corrected"])
+    words = "expected gray values that differ in the image, found"
+    assert f"image case00: {words} 1.0 everywhere" in str(caught.value)
+    assert f"image case01: {words} NaN" in str(caught.value)
+    assert "expected images to val" in str(caught.value)
+
+
+def test_the_released_normalisation_refuses_an_empty_mask_by_name(tmp_path: Path) -> None:
+    store = make_store(tmp_path, blank="case02")
+    read_cases(store, OPTIONS["corrected"])
+    with pytest.raises(InputError, match="image case02: expected pixels in the reference mask"):
+        read_cases(store, OPTIONS["released"])
 
 
 def test_a_case_without_foreground_trains_and_is_measured(tmp_path: Path) -> None:

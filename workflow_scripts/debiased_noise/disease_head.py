@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_training_arguments(parser)
     parser.add_argument("--method", choices=tuple(METHODS), required=True, help="row of the table")
     parser.add_argument("--read-out", required=True, help="its name in the table's rows")
+    parser.add_argument("--table", default=TABLE, help="that they are for (%(default)s)")
     parser.add_argument("--frozen", type=Path, required=True, help="attribute classifier (step 1)")
     parser.add_argument(
         "--frozen-embeddings",
@@ -125,7 +126,7 @@ def metadata_of(
     is_phantom = bool(origin["phantom"] or cohort.card["phantom"])
     return {
         "system": "debiased_noise",
-        "table": TABLE,
+        "table": given.table,
         "row": f"{METHODS[given.method]}, {given.read_out}",
         "column": f"{cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
         "protocol": given.protocol,

@@ -6,6 +6,7 @@ A case is one image (lesions, one slice) or one volume (hearts). Training draws 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from workflow_scripts.layer_ensembles.augmentation import (
     prepared,
 )
 from workflow_scripts.layer_ensembles.protocols import Options
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.training.sampler import Draw
 from workflow_scripts.training.streams import case_streams
@@ -75,19 +76,9 @@ class Cases:
         return reduced(Volume(image, mask, spacing), self.reduction)
 
     def inputs(self, image_id: str) -> tuple[NDArray[np.float32], Volume]:
-        """Return a test image as the network sees it, shape (D, H, W), and its volume.
-
-        Raises:
-            InputError: its pixels are all alike.
-        """
+        """Return a test image as the network sees it, shape (D, H, W), and its volume."""
         volume = self.volume(image_id)
-        try:
-            return prepared(volume.image, volume.mask, self.options), volume
-        except ValueError as error:
-            step = "look at the file, and take the image out of the index"
-            raise refuse(
-                f"image {image_id}", "gray values that differ", str(error), step
-            ) from error
+        return prepared(volume.image, volume.mask, self.options), volume
 
 
 def reduced(volume: Volume, factor: int) -> Volume:
@@ -118,7 +109,7 @@ def read_cases(given: argparse.Namespace, options: Options) -> Cases:
 
     Raises:
         InputError: sides that the network cannot halve five times, labels that the card does not
-            name, an empty split.
+            name, images (with the released protocol: masks) of one gray value, an empty split.
     """
     import pandas as pd
 
@@ -139,7 +130,7 @@ def read_cases(given: argparse.Namespace, options: Options) -> Cases:
         is_volume=bool(counts.max() > 1),
         lost=len(manifest) - len(table),
     )
-    problems = [*_side_problems(cases, given.index), *_label_problems(cases, given.masks)]
+    problems = [*_side_problems(cases, given.index), *_image_problems(cases)]
     problems += [
         Problem(f"{given.manifest} column {column}", f"images to {part}", "none", "add patients")
         for part in SPLITS
@@ -164,19 +155,25 @@ def _side_problems(cases: Cases, where: Path) -> list[Problem]:
     ]
 
 
-def _label_problems(cases: Cases, where: Path) -> list[Problem]:
-    """Return the labels that the card's classes do not name."""
-    found = {
-        int(label) for name in cases.table["image_id"]
-        for label in np.unique(cases.store.volume(name).mask)
-    }  # fmt: skip
-    return [
-        Problem(
-            str(where), f"labels 0 to {cases.n_classes - 1}", str(label), "make the store again"
-        )
-        for label in sorted(found)
-        if label >= cases.n_classes
-    ]
+def _image_problems(cases: Cases) -> Iterator[Problem]:
+    """Yield the images whose labels or gray values no network can be trained on, by name."""
+    look = "look at the file, and take the image out of the manifest"
+    labels = f"labels 0 to {cases.n_classes - 1}"
+    for name in cases.table["image_id"]:
+        stored = cases.store.volume(name).mask
+        others = sorted(set(np.unique(stored).tolist()) - set(range(cases.n_classes)))
+        if others:
+            found = ", ".join(map(str, others))
+            yield Problem(f"mask of image {name}", labels, found, "make the store again")
+        image, mask, _ = cases.volume(name)
+        where = "the image"
+        if cases.options.normalisation == "mask":  # its range is that of the reference's pixels
+            image, where = image[mask > 0], "the reference mask"
+        if image.size == 0:
+            yield Problem(f"image {name}", "pixels in the reference mask", "an empty mask", look)
+        elif not image.min() < image.max():  # NaN is neither
+            found = "NaN" if np.isnan(image).any() else f"{image.flat[0]} everywhere"
+            yield Problem(f"image {name}", f"gray values that differ in {where}", found, look)
 
 
 class TrainingSlices:

@@ -15,7 +15,12 @@ from workflow_scripts.layer_ensembles.protocols import Loss
 
 Criterion = Callable[..., Tensor]  # logits (N, C, H, W), truth (N, H, W)
 SMALL = 1e-7  # added to numerator and denominator; also the smallest denominator (released code)
-CLASS_WEIGHTS = (0.1, 0.3, 0.3, 0.3)  # background, LV, MYO, RV (released code)
+BACKGROUND_WEIGHT = 0.1  # released code; LV, MYO and RV share the rest: 0.3 each
+
+
+def in_full_precision(logits: Tensor) -> Tensor:
+    """Return 16-bit logits of mixed precision as float32: sums over all pixels overflow in them."""
+    return logits.float() if logits.element_size() < torch.float32.itemsize else logits
 
 
 def dice_loss(logits: Tensor, truth: Tensor, *, all_classes: bool) -> Tensor:
@@ -30,8 +35,8 @@ def dice_loss(logits: Tensor, truth: Tensor, *, all_classes: bool) -> Tensor:
 
     A class absent from the batch contributes 0.
     """
-    n_classes = logits.shape[1]
-    one_hot = torch.nn.functional.one_hot(truth, n_classes).movedim(-1, 1).to(logits.dtype)
+    logits = in_full_precision(logits)
+    one_hot = torch.nn.functional.one_hot(truth, logits.shape[1]).movedim(-1, 1).to(logits.dtype)
     if all_classes:
         p, y = logits.softmax(dim=1), one_hot
     else:
@@ -50,10 +55,13 @@ def weighted_cross_entropy(logits: Tensor, truth: Tensor) -> Tensor:
     by the sum of their weights.
 
     Args:
-        logits: shape (N, 4, H, W).
+        logits: shape (N, C, H, W), C at least 2.
         truth: class of each pixel, shape (N, H, W), int64.
     """
-    weights = torch.tensor(CLASS_WEIGHTS, dtype=logits.dtype, device=logits.device)
+    logits = in_full_precision(logits)
+    n_classes = logits.shape[1]
+    weights = logits.new_full((n_classes,), (1 - BACKGROUND_WEIGHT) / (n_classes - 1))
+    weights[0] = BACKGROUND_WEIGHT
     total = torch.nn.functional.cross_entropy(logits, truth, weight=weights, reduction="sum")
     return total / truth.numel()
 

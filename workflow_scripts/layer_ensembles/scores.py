@@ -48,13 +48,14 @@ def case_rows(
             "predictions": len(kept),
             **_uncertainties(kept, kept_probabilities, truth),
             **_areas(agreements, skip, len(kept)),
+            "aula_with_last": uncertainty.aula(uncertainty.agreement_with_last(labels[skip:] > 0)),
         }
         for name, value in zip(structures, uncertainty.class_variance(kept_probabilities)[1:],
                                strict=True):  # fmt: skip
             shared[f"class_variance_{name}"] = float(value)
         for how in combinations:
             label = combine(kept, kept_probabilities, how, options.threshold)
-            overlap = _overlap(label, truth, spacing, structures, options.empty_dice)
+            overlap = _overlap(label, truth, spacing, structures, options)
             yield {**shared, "combination": how, **overlap}
 
 
@@ -88,12 +89,13 @@ def _agreements(
 
 
 def _areas(agreements: dict[str, NDArray[np.float64]], skip: int, n_kept: int) -> Row:
-    """Return AULA in all definitions and the agreements behind it, of the kept predictions."""
+    """Return AULA in all definitions, prediction depth, and all agreements behind them."""
     row: Row = {"aula_released": uncertainty.released_aula(n_kept)}
     for suffix, curve in agreements.items():
         kept = curve[skip:]
         row[f"aula_paper{suffix}"] = uncertainty.aula(kept)
         row[f"aula_corrected{suffix}"] = uncertainty.aula_share(kept)
+        row[f"prediction_depth{suffix}"] = uncertainty.prediction_depth(kept)
         for number, value in enumerate(curve, start=1):
             row[f"agreement_{number}{suffix}"] = float(value)
     return row
@@ -104,22 +106,25 @@ def _overlap(
     truth: NDArray[np.uint8],
     spacing: Sequence[float],
     structures: Sequence[str],
-    empty_dice: float,
+    options: Options,
 ) -> Row:
     """Return Dice and modified Hausdorff distance of the union and, of several, each structure.
 
-    A distance to or from an empty mask is infinite; it is stored as undefined beside a flag.
+    A distance to or from an empty mask is infinite: flagged, and stored as undefined, or as half
+    the image's height where the protocol says so (golden `segmentation_metrics_head_commit`).
     """
+    is_replaced = options.infinite_distance == "half_height"
+    infinite = truth.shape[-2] / 2 * spacing[-2] if is_replaced else math.nan
     masks = {UNION: (label > 0, truth > 0)}
     if len(structures) > 1:
         for number, name in enumerate(structures, start=1):
             masks[f"_{name}"] = (label == number, truth == number)
     # the released code calls the distance infinite also where both masks are empty
-    both_empty = math.nan if math.isnan(empty_dice) else math.inf
+    both_empty = math.nan if math.isnan(options.empty_dice) else math.inf
     row: Row = {}
     for suffix, (found, expected) in masks.items():
         distance = modified_hausdorff(found, expected, spacing, both_empty)
-        row[f"dsc{suffix}"] = dice(found, expected, empty_dice)
-        row[f"mhd{suffix}"] = distance if math.isfinite(distance) else math.nan
+        row[f"dsc{suffix}"] = dice(found, expected, options.empty_dice)
+        row[f"mhd{suffix}"] = infinite if math.isinf(distance) else distance
         row[f"mhd_infinite{suffix}"] = float(math.isinf(distance))
     return row

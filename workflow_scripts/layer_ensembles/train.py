@@ -183,7 +183,7 @@ def validation_loss(training: Training, network: torch.nn.Module, epoch: int) ->
             truth = devices.fabric.to_device(torch.stack([mask for _, mask in pairs]))
             heads = head_logits(network(images))
             judged = heads[-1:] if cases.options.validation == "last" else heads
-            total = sum(float(training.criterion(one.float(), truth)) for one in judged)
+            total = sum(float(training.criterion(one, truth)) for one in judged)
             mine.append(str(batch[0]))
             losses.append(total)
     network.train()

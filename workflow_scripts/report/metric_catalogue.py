@@ -237,6 +237,10 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "debiased_noise_backbones": (
+        *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
+        *("constant_prediction", "leak_frozen", "leak_retrained"),
+    ),
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
@@ -251,6 +255,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_backbones": "method, backbone",
 }
 
 
