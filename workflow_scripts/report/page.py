@@ -27,6 +27,7 @@ from workflow_scripts.report.rendering import (
     legend,
 )
 from workflow_scripts.report.sources import Source
+from workflow_scripts.report.trust_cells import Grid
 
 SYSTEM_TITLES = {  # a system that is not named here appears under its own name
     "crocodile": "CROCODILE: does a causal classifier lose less when the hospital changes?",
@@ -56,6 +57,8 @@ class Section:
         figure: its picture; None without one.
         rule: the rule that made it; empty where it is not known.
         sources: its predictions; empty for a table that is made from other tables.
+        grid: headings and rows that a reader sees first, in place of the blocks; None: these.
+        note: below the grid.
     """
 
     system: str
@@ -65,6 +68,8 @@ class Section:
     figure: Path | None
     rule: str = ""
     sources: tuple[Source, ...] = ()
+    grid: Grid | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +187,15 @@ def table_section(section: Section, is_first: bool) -> str:
         is_first: of its system; its picture is open.
     """
     parts = [f'<h3 id="{escape(section.table)}">{escape(section.table)}</h3>']
-    for block in section.blocks:
-        parts += [
-            f"<p>Protocol: <strong>{escape(block.protocol)}</strong></p>",
-            block_grid(block),
-            f'<p class="soft">{escape(legend(block))}</p>',
-        ]
+    numbers = "".join(
+        f"<p>Protocol: <strong>{escape(block.protocol)}</strong></p>{block_grid(block)}"
+        f'<p class="soft">{escape(legend(block))}</p>'
+        for block in section.blocks
+    )
+    if section.grid:
+        parts += [texts(*section.grid), f'<p class="soft">{escape(section.note)}</p>']
+        numbers = details("Every number", numbers)
+    parts.append(numbers)
     if section.figure:
         label = f"{section.table}: one panel a column, one dot a row"
         parts.append(details("Picture", picture(section.figure, label, True), is_first))

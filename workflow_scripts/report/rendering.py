@@ -48,6 +48,9 @@ LATEX_SPECIAL = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "*": r"$^{*}$",
+    "▲": r"$\uparrow$",
+    "▼": r"$\downarrow$",
+    "ρ": r"$\rho$",  # noqa: RUF001
     "–": "--",  # noqa: RUF001
 }
 T = TypeVar("T")

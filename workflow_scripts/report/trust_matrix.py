@@ -33,8 +33,8 @@ from workflow_scripts.report.ledger import read_tables
 from workflow_scripts.report.long_form import Value, read_values, write_values
 from workflow_scripts.report.metric_catalogue import METRICS
 from workflow_scripts.report.predictions import Header, read_headers
-from workflow_scripts.report.rendering import blocks, latex, markdown
 from workflow_scripts.report.sources import Source, source_of, write_sources
+from workflow_scripts.report.trust_cells import latex_table, markdown_page
 from workflow_scripts.report.trust_columns import (
     CALIBRATION_ID,
     CALIBRATION_OOD,
@@ -259,9 +259,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if unknown:
         raise refuse("metrics", "metrics of the catalogue", ", ".join(sorted(unknown)), "add them")
     write_values(given.csv, values)
-    rendered = blocks(values)
-    write_text(given.markdown, markdown(TABLE, rendered))
-    write_text(given.latex, latex(TABLE, rendered))
+    write_text(given.markdown, markdown_page(values))
+    write_text(given.latex, latex_table(values))
     write_sources(given.sources, dict.fromkeys(s for one in found for s in one.sources))
     log.info("%d rows, %d values", len(rows), len(values))
 
