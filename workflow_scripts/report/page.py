@@ -57,8 +57,8 @@ class Section:
         figure: its picture; None without one.
         rule: the rule that made it; empty where it is not known.
         sources: its predictions; empty for a table that is made from other tables.
-        grid: headings and rows that a reader sees first, in place of the blocks; None: these.
-        note: below the grid.
+        grid: headings and rows that a reader sees below the picture, before the blocks; or None.
+        note: what the grid's marks mean.
     """
 
     system: str
@@ -193,10 +193,16 @@ def table_section(section: Section, is_first: bool) -> str:
         for block in section.blocks
     )
     if section.grid:
-        parts += [texts(*section.grid), f'<p class="soft">{escape(section.note)}</p>']
+        drawn = picture(section.figure, section.table, True) if section.figure else ""
+        note = f'<p class="soft">{escape(section.note)}</p>'
+        parts += [
+            f'<div class="scroll wide" tabindex="0">{drawn}</div>',
+            note,
+            texts(*section.grid),
+        ]
         numbers = details("Every number", numbers)
     parts.append(numbers)
-    if section.figure:
+    if section.figure and not section.grid:
         label = f"{section.table}: one panel a column, one dot a row"
         parts.append(details("Picture", picture(section.figure, label, True), is_first))
     links = "".join(f'<a href="{escape(to)}">{escape(name)}</a> ' for name, to in section.links)
@@ -204,7 +210,7 @@ def table_section(section: Section, is_first: bool) -> str:
     if section.rule:
         parts.append(f'<p class="soft">{origin_text(section)}</p>')
     if section.sources:
-        title = f"Predictions behind these numbers: {len(section.sources)} files"
+        title = f"Files behind these numbers: {len(section.sources)}"
         parts.append(details(title, texts(Source._fields, section.sources)))
     return "\n".join(parts)
 
@@ -212,7 +218,7 @@ def table_section(section: Section, is_first: bool) -> str:
 def origin_text(section: Section) -> str:
     """Return how one would make a table again."""
     again = f"snakemake --profile ... {section.links[0][1]}" if section.links else ""
-    origin = "from the predictions below" if section.sources else "from other tables of this page"
+    origin = "from the files below" if section.sources else "from other tables of this page"
     return f"Made by the rule <code>{escape(section.rule)}</code> {origin}: " + (
         f"<code>{escape(again)}</code>" if again else ""
     )

@@ -27,7 +27,7 @@ LEGEND = {
 }
 YARDSTICKS = (
     "Yardsticks: the chance level (AUC, accuracy), no drop, a calibrated forecast (ECE), the "
-    "permutation null (gaps), no connection between doubt and error. A number beside `chance` is "
+    "permutation null (gaps), no connection between doubt and error. After the word chance: "
     "what chance alone gives."
 )
 # the metrics of a column, the first that a row has is drawn

@@ -169,5 +169,9 @@ def _all(one: Judged) -> NDArray[np.bool_]:
 
 
 def is_paired(seeds: Seeds) -> bool:
-    """Tell whether the seeds of a test set hold the same cases."""
-    return all(np.array_equal(one.case_ids, seeds[0].case_ids) for one in seeds)
+    """Tell whether the seeds of a test set hold the same cases, patients and labels."""
+    return all(
+        np.array_equal(getattr(one, name), getattr(seeds[0], name))
+        for one in seeds
+        for name in ("case_ids", "patients", "present")
+    )
