@@ -114,12 +114,21 @@ FAIRNESS_GAPS = _with_null(
         "equalized_odds_mean": Metric("equalized odds gap, mean", LOWER),
         "accuracy_gap": Metric("accuracy gap", LOWER),
         "auc_gap": Metric("AUC gap", LOWER),
+        "mean_auc_gap": Metric("mean AUC gap", LOWER),
+        "dice_gap": Metric("Dice gap", LOWER),
     }
 )
 METRICS: dict[str, Metric] = {
     **MULTI_LABEL,
     "ece": Metric("mean ECE", LOWER),
+    "ece_null": Metric("mean ECE of a calibrated forecast", NEITHER),
+    "ece_p": plain("p of mean ECE", NEITHER, high=1.0, decimals=4),
     "brier": Metric("mean Brier score", LOWER, "", 1.0, 4),
+    "error_auc": Metric("AUC of telling errors by entropy"),
+    **{
+        f"{name}_drop": Metric(f"{title} drop", LOWER, low=-1.0)
+        for name, title in (("accuracy", "accuracy"), ("auc", "AUC"), ("dice", "Dice"))
+    },
     CHANCE: Metric("chance level", NEITHER),
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
@@ -157,6 +166,8 @@ METRICS: dict[str, Metric] = {
     },
     "both_empty": plain("structures empty in both", NEITHER, decimals=1),
     "one_empty": plain("structures empty in one", NEITHER, decimals=1),
+    "aula": plain("AULA, share of its largest", HIGHER, high=1.0),
+    "entropy": plain("mean entropy", LOWER, "nat"),
     "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
@@ -216,6 +227,9 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
+    "cooperative_training_agreement": (
+        *("dice", "aula", "spearman_dsc_aula", "spearman_dsc_entropy"),
+    ),
     "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -223,6 +237,13 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         "qc_auc",
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
+    "trust_matrix": (
+        *("mean_auc", "auc", "accuracy", "dice", "aula"),
+        *("mean_auc_drop", "auc_drop", "accuracy_drop", "dice_drop", "ece", "ece_null", "nll"),
+        *("mean_auc_gap", "mean_auc_gap_null", "auc_gap", "auc_gap_null", "accuracy_gap"),
+        *("accuracy_gap_null", "dice_gap", "dice_gap_null", "eo_p", "eo_p_null"),
+        *("error_auc", "spearman_dsc_entropy", "spearman_dsc_aula"),
+    ),
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
@@ -244,11 +265,15 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     }
 }
+# Tables whose rows were judged on different data: no row is the best of a column.
+UNRANKED = ("trust_matrix",)
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
+    "trust_matrix": "system: model",
     "ssl_transfer_correlations": "transfer",
     "cooperative_training_dice": "method, training patients, networks",
+    "cooperative_training_agreement": "method, training patients, networks",
     "layer_ensembles_segmentation": "method",
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
