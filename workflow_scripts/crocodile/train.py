@@ -346,8 +346,13 @@ def write_outputs(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--protocol", choices=sorted(PROTOCOLS), required=True)
-    add("--variant", choices=sorted(VARIANTS), required=True)
+    add(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
+    add("--variant", choices=sorted(VARIANTS), required=True, help="row of the table")
     add("--seed", type=int, required=True, help="start of all random streams")
     for name in ("manifests", "cards", "stores", "indexes"):
         add(f"--{name}", type=Path, nargs="+", required=True, help="of the source data sets")

@@ -16,6 +16,7 @@ from workflow_scripts.report.metric_catalogue import (
     MORE_METRICS,
     NEITHER,
     SHOWN_METRICS,
+    UNRANKED,
     metric_named,
     p_value_of,
     row_title,
@@ -48,6 +49,9 @@ LATEX_SPECIAL = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "*": r"$^{*}$",
+    "▲": r"$\uparrow$",
+    "▼": r"$\downarrow$",
+    "ρ": r"$\rho$",  # noqa: RUF001
     "–": "--",  # noqa: RUF001
 }
 T = TypeVar("T")
@@ -146,6 +150,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
             shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
     p_values = _p_values(values, shown)
+    ranked = () if table in UNRANKED else columns
     return Block(
         protocol=protocol,
         row_title=row_title(table),
@@ -153,7 +158,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         columns=columns,
         values=shown,
         chance=_chance_texts(columns, chance),
-        best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
+        best=frozenset().union(*(_best_of(shown, column, flagged) for column in ranked)),
         marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
         is_tested=bool(p_values),
     )
@@ -243,7 +248,7 @@ def legend(block: Block) -> str:
     parts = [
         f"{_upper_first(' or '.join(kinds))}.",
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
-        f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
+        f"{'Bold: best of its column. ' * bool(block.best)}{DASH}: undefined. Empty: not run.",
     ]
     if block.is_tested:
         parts.append(

@@ -98,15 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make one table in its three forms."""
     parser = argparse.ArgumentParser(description="Make one table of a paper from predictions.")
     parser.add_argument("--table", required=True, help="its name, such as ssl_transfer_few_shot")
-    parser.add_argument("--predictions", type=Path, nargs="*", default=[], metavar="PARQUET")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="PARQUET",
+        help="of all cells of the table",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the patient bootstrap")
     parser.add_argument(
         "--resamples", type=int, default=N_RESAMPLES, help="of the patient bootstrap; 0: none"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes; a cell is a unit of work")
     parser.add_argument("--csv", type=Path, required=True, help="long form to write")
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--latex", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True, help="to write (.md)")
+    parser.add_argument("--latex", type=Path, required=True, help="to write (.tex)")
     parser.add_argument("--sources", type=Path, help="CSV to write: the predictions of each cell")
     options = parser.parse_args(arguments)
     if not options.predictions:
