@@ -41,7 +41,7 @@ class Treatment(NamedTuple):
 
 STEP = r"python -m workflow_scripts\."
 TABLE = (
-    Treatment(r".*", r"snakemake (?!--unlock)", How.PLAN),
+    Treatment(r".*", r"snakemake (?!--unlock|--lint)", How.PLAN),
     Treatment(r"docs/get-started.md", r"cat ", How.PARSED, "the page's run reads this file"),
     Treatment(r".*", r"make ", How.MAKE),
     Treatment(r".*", r"python -m benchmarks\.", How.OPTIONS, "minutes to hours; make bench"),
@@ -54,7 +54,7 @@ TABLE = (
     Treatment(r".*", rf"{STEP}report\.doctor$", How.RUN),
     Treatment(r"docs/how-to/add-a-dataset.md", rf"{STEP}datasets\.", How.RUN),
     Treatment(r"docs/how-to/add-a-checkpoint.md", rf"{STEP}checkpoints\.convert ", How.RUN),
-    Treatment(r"docs/how-to/one-table.md", rf"{STEP}report\.", How.RUN),
+    Treatment(r"docs/how-to/one-(table|run).md", rf"{STEP}report\.", How.RUN),
     Treatment(r"docs/how-to/resume.md", rf"{STEP}training\.smoke ", How.RUN),
     Treatment(
         r"docs/how-to/resume.md",
@@ -70,8 +70,11 @@ TABLE = (
         "tests/debiased_noise/test_fairer_embedding_api_page.py",
     ),
     Treatment(r".*", r"(source|export|ulimit|cd) ", How.PARSED, "the reader's own shell"),
-    Treatment(r".*", r"snakemake --unlock", How.PARSED, "acts on a run that was cut off"),
+    Treatment(
+        r".*", r"snakemake --(unlock|lint)", How.PARSED, "on a run cut off; test_dry_runs.py"
+    ),
     Treatment(r".*", r"(sinfo|sacctmgr|squeue|scancel) ", How.PARSED, "needs SLURM"),
+    Treatment(r"CONTRIBUTING.md", r"(ruff|python -m pytest) ", How.PARSED, "tests/style; pytest"),
 )
 
 
