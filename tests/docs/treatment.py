@@ -62,7 +62,10 @@ TABLE = (
         How.PARSED,
         "a state is there while a training is under way",
     ),
-    Treatment(r".*", rf"{STEP}report\.cost ", How.RUN),
+    Treatment(r"docs/how-to/run-on-a-cluster.md", rf"{STEP}report\.cost ", How.RUN),
+    Treatment(
+        r"(?!docs/how-to/run-on-a-cluster).*", rf"{STEP}report\.cost ", How.OPTIONS, "half a minute"
+    ),
     Treatment(
         r"docs/how-to/fairer-embedding-api.md",
         rf"{STEP}(?!report\.cost )",
