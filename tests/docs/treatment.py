@@ -49,7 +49,7 @@ TABLE = (
     Treatment(r".*", rf"{STEP}[\w.]+ --help$", How.RUN),
     Treatment(r".*", rf"{STEP}checkpoints\.list$", How.RUN),
     Treatment(r".*", rf"{STEP}report\.configuration_page ", How.RUN),
-    Treatment(r".*", rf"{STEP}report\.commands_page ", How.RUN),
+    Treatment(r".*", rf"{STEP}report\.(commands|metrics)_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.protocols_page( --out|$)", How.RUN),
     Treatment(r".*", rf"{STEP}report\.doctor$", How.RUN),
     Treatment(r"docs/how-to/add-a-dataset.md", rf"{STEP}datasets\.", How.RUN),
