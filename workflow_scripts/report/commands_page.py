@@ -102,7 +102,7 @@ def parser_of(step: Callable[[Sequence[str]], object]) -> argparse.ArgumentParse
         raise _CaughtError(parser)
 
     plain = argparse.ArgumentParser.parse_known_args
-    argparse.ArgumentParser.parse_known_args = catch  # type: ignore[method-assign]
+    argparse.ArgumentParser.parse_known_args = catch  # type: ignore[method-assign, assignment]
     try:
         step([])
     except _CaughtError as caught:
