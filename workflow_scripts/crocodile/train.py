@@ -323,15 +323,16 @@ def write_outputs(
     }
     write_atomic(given.model, lambda partial: save_file(weights, str(partial)))
     selection = pieces.selection
+    origin = build.about_trunk(plan.shape, given.backbone, given.certificate)
     content = {
         "protocol": plan.protocol,
         "variant": plan.name,
         "seed": plan.seed,
         "findings": list(NINE),
         "sources": [one.name for one in sources],
-        "phantom": any(one.is_phantom for one in sources),
+        "phantom": origin.is_phantom or any(one.is_phantom for one in sources),
         "network": asdict(plan.shape),
-        "architecture": build.architecture_of(plan.shape, given.backbone, given.certificate),
+        "architecture": origin.architecture,
         "training": asdict(plan.schedule),
         "weights": asdict(plan.weights),
         "precision": given.precision,

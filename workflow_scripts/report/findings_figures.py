@@ -148,9 +148,10 @@ def maps(prior: Path, files: Sequence[Path]) -> Figure:
         axis.set_title(title, fontsize=8, loc="left", fontweight="bold")
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axis.set_yticks(range(len(names)), names, fontsize=6)
-        axis.set_xlabel("effect")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("effect")
     for row in axes:
         row[0].set_ylabel("cause")
     return figure

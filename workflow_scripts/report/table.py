@@ -25,7 +25,7 @@ from workflow_scripts.report.cells import Cell, Resampling
 from workflow_scripts.report.kinds import kind_named
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.predictions import Header, read_headers
-from workflow_scripts.report.rendering import blocks, latex, markdown
+from workflow_scripts.report.rendering import blocks, latex, markdown, more_blocks
 from workflow_scripts.report.sources import source_of, write_sources
 
 log = logging.getLogger(__name__)
@@ -127,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = make_values(cells, Resampling(options.seed, options.resamples), options.jobs)
     write_values(options.csv, values)
     rendered = blocks(values)
-    write_text(options.markdown, markdown(options.table, rendered))
+    write_text(options.markdown, markdown(options.table, (*rendered, *more_blocks(values))))
     write_text(options.latex, latex(options.table, rendered))
     if options.sources:
         write_sources(options.sources, [source_of(one) for cell in cells for one in cell])

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.files import read_json
 from workflow_scripts.predictions import CASE_COLUMNS, data_name
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.ssl_transfer.protocols import FewShotOptions, LinearOptions
 
 if TYPE_CHECKING:
@@ -107,13 +107,7 @@ def case_paths(given: argparse.Namespace) -> CasePaths:
     paths = CasePaths(
         given.features, given.manifest, given.card, given.certificate, given.leak_free
     )
-    problems = [
-        Problem(str(path), "a file", "nothing", "check the path, or run the rule that makes it")
-        for path in (getattr(paths, name) for name in CasePaths.__slots__)
-        if not path.is_file()
-    ]
-    if problems:
-        raise InputError(problems)
+    require_files(getattr(paths, name) for name in CasePaths.__slots__)
     return paths
 
 

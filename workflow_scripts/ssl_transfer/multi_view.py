@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.predictions import data_name
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.ssl_transfer.cases import (
     AGAIN,
@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.n_images < 1:
         raise refuse("--n-images", "at least 1", str(given.n_images), "give a larger number")
     check_sources(given)
+    require_files([given.features, given.backbone, given.store, given.store_index])
+    require_files([given.manifest, given.card, given.certificate, given.whitening])
     options = INVARIANCE[given.protocol]
     card = read_keys(given.card, (*CARD_KEYS, "layout"))
     certificate = read_keys(given.certificate, CERTIFICATE_KEYS)

@@ -32,7 +32,7 @@ from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.datasets.store import bit_depth_of
 from workflow_scripts.files import write_atomic
 from workflow_scripts.predictions import CASE_COLUMNS
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.progress import progress
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import tune_allocator
@@ -161,8 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.n_images < 1 or given.jobs < 1:
         raise refuse("--n-images and --jobs", "at least 1", "less", "give a larger number")
     options = INVARIANCE[given.protocol]
-    k = given.k or default_k(given.transform)
+    k = default_k(given.transform) if given.k is None else given.k
     grid(given.transform, k)  # refuse a bad k before anything is read
+    require_files([given.manifest, given.card, given.store_index])
     card = read_keys(given.card, CARD_KEYS)
     column = "split_released" if options.with_replacement else "split"
     chosen, n_unreadable = _chosen(given, options, card["dataset"], column)
