@@ -55,6 +55,9 @@ pages: .venv/ready
 	$(BIN)/python -m workflow_scripts.report.configuration_page --config config.yaml \
 	  --schemas rules/schemas --out $(REFERENCE)/configuration.md
 	$(BIN)/python -m workflow_scripts.report.commands_page --out $(REFERENCE)/commands.md
+	$(BIN)/python -m workflow_scripts.report.metric_definitions \
+	  --out $(REFERENCE)/metric_definitions.md
+	$(BIN)/python -m workflow_scripts.report.metrics_page --out $(REFERENCE)/metrics.md
 	$(BIN)/python -m workflow_scripts.report.protocols_page --out $(REFERENCE)/protocols.md
 
 bench: .venv/ready
