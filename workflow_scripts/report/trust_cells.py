@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workflow_scripts.report.long_form import Value
-from workflow_scripts.report.metric_catalogue import CHANCE, metric_named
+from workflow_scripts.report.metric_catalogue import CHANCE, CONSTANT, metric_named
 from workflow_scripts.report.rendering import (
     LATEX_SPECIAL,
     LEVEL,
@@ -63,6 +63,9 @@ def shown(values: Mapping[str, Value]) -> Shown | None:
     null = values.get(f"{name}_null")
     if null is not None:
         words += f", chance {text_of(null.value, name)}"
+    constant = values.get(CONSTANT)
+    if constant is not None and constant.value > 0:  # one class for everybody has no gap
+        words += ", constant prediction"
     return Shown(number, interval, words, finding(name, value, values))
 
 
