@@ -147,17 +147,20 @@ def _crocodile(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 def _id_ood(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
-    """Yield a row for each data set that a probe met outside its own."""
-    for column, outside in sets.items():
-        train, _, test = column.partition(" to ")
-        inside = sets.get(f"{train} to {train}")
-        if test == train or inside is None:
+    """Yield a row for each data set that a probe met outside its own; one if it met none."""
+    metrics = same("auc", "accuracy", "mean_per_class_accuracy", "chance")
+    for own, inside in sets.items():
+        train, _, test = own.partition(" to ")
+        if train != test:
             continue
-        header = inside[0].header
-        metrics = same("auc", "accuracy", "mean_per_class_accuracy", "chance")
-        places = ((ID, header.column), (OOD, column))
-        copies = tuple(Copy(to, header.table, row, place, metrics) for to, place in places)
-        yield Subject(_named(inside, f"{row}, {column}"), protocol, inside, outside, (), copies)
+        table = inside[0].header.table
+        others = [name for name in sets if name != own and name.startswith(f"{train} to ")]
+        for other in others or [own]:
+            copies = [Copy(ID, table, row, own, metrics)]
+            copies += [Copy(OOD, table, row, other, metrics)] * (other != own)
+            outside = sets[other] if other != own else ()
+            name = _named(inside, f"{row}, {other}")
+            yield Subject(name, protocol, inside, outside, (), tuple(copies))
 
 
 def _segmenter(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
