@@ -412,6 +412,33 @@ rule fairness_plane:
         " --out {output.figure} > {log} 2>&1"
 
 
+rule fairness_course:
+    input:
+        csv="<results>/tables/debiased_noise_course.csv",
+    output:
+        figure=report(
+            "<results>/figures/debiased_noise_course_lines.png",
+            caption="../workflow_scripts/report/captions/fairness_course.rst",
+            category="Figures",
+            labels={"table": "debiased_noise_course", "content": "gap against loss"},
+        ),
+    log:
+        "<logs>/debiased_noise/course_lines.log",
+    benchmark:
+        "<benchmarks>/debiased_noise/course_lines.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=grows(2000),
+        runtime=grows(10),
+    params:
+        code=code_digest("workflow_scripts.report.fairness_course"),
+    shell:
+        "python -m workflow_scripts.report.fairness_course --table {input.csv}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule debiased_noise:
     input:
         expand(
