@@ -135,7 +135,7 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
-    "train_loss": plain("training loss, last epoch", NEITHER, decimals=4),
+    "train_loss": plain("training loss", NEITHER, decimals=4),
     "test_loss": plain("test loss", LOWER, decimals=4),
     **{
         f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
