@@ -412,20 +412,25 @@ rule fairness_plane:
         " --out {output.figure} > {log} 2>&1"
 
 
+ruleorder: fairness_course > figure  # hundreds of rows are no dot plot
+
+
 rule fairness_course:
     input:
         csv="<results>/tables/debiased_noise_course.csv",
     output:
         figure=report(
-            "<results>/figures/debiased_noise_course_lines.png",
+            "<results>/tables/debiased_noise_course.{suffix}",
             caption="../workflow_scripts/report/captions/fairness_course.rst",
             category="Figures",
-            labels={"table": "debiased_noise_course", "content": "gap against loss"},
+            labels={"table": "debiased_noise_course", "content": "{suffix}"},
         ),
     log:
-        "<logs>/debiased_noise/course_lines.log",
+        "<logs>/figure/debiased_noise_course.{suffix}.log",
     benchmark:
-        "<benchmarks>/debiased_noise/course_lines.tsv"
+        "<benchmarks>/figure/debiased_noise_course.{suffix}.tsv"
+    wildcard_constraints:
+        suffix="png|svg",
     localrule: True
     conda:
         "../envs/statistics.yaml"

@@ -128,8 +128,7 @@ class DebiasedNoisePlan(SystemPlan):
                 names.setdefault(place, EDIT_FIGURE.format(checkpoint=checkpoint, **run._asdict()))
         top = f"{self.results}/figures"
         planes = [f"{top}/{TABLE.format(table=name)}_plane.png" for name in self._table_names()]
-        lines = [f"{top}/debiased_noise_course_lines.png"] * ("fairness" in self._table_names())
-        return [f"{top}/debiased_noise_edit-{name}.png" for name in names.values()] + planes + lines
+        return [f"{top}/debiased_noise_edit-{name}.png" for name in names.values()] + planes
 
     # What the rules ask
 

@@ -229,6 +229,11 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
+# Tables whose dot plot shows fewer metrics than the table; figures of their own show the rest.
+DRAWN_METRICS: dict[str, tuple[str, ...]] = {
+    "debiased_noise_fairness": ("accuracy", "worst_subgroup"),
+    "debiased_noise_backbones": ("accuracy", "worst_subgroup", "leak_retrained"),
+}
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
