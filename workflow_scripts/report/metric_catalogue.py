@@ -144,6 +144,13 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
+    "train_loss": plain("training loss", NEITHER, decimals=4),
+    "test_loss": plain("test loss", LOWER, decimals=4),
+    **{
+        f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
+        for label in ("negatives", "positives")
+        for group, words in (("in", "group"), ("out", "others"))
+    },
     "leak_frozen": Metric("attribute found, frozen head", NEITHER),
     "leak_frozen_auc": Metric("attribute AUC, frozen head", NEITHER),
     "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
@@ -237,6 +244,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "debiased_noise_course": ("train_loss", "test_loss", "accuracy", "eo_n", "eo_p"),
     "debiased_noise_backbones": (
         *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
         *("constant_prediction", "leak_frozen", "leak_retrained"),
@@ -244,6 +252,11 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
+# Tables whose dot plot shows fewer metrics than the table; figures of their own show the rest.
+DRAWN_METRICS: dict[str, tuple[str, ...]] = {
+    "debiased_noise_fairness": ("accuracy", "worst_subgroup"),
+    "debiased_noise_backbones": ("accuracy", "worst_subgroup", "leak_retrained"),
+}
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
@@ -255,6 +268,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_course": "method, read-out, epoch",
     "debiased_noise_backbones": "method, backbone",
 }
 

@@ -12,6 +12,7 @@ from workflow_scripts.report.predictions import Header
 from workflow_scripts.report.trust_cases import ARTEFACTS, Judged, read_judged
 from workflow_scripts.report.trust_columns import (
     AGREEMENT,
+    BACKBONES,
     CALIBRATION_ID,
     CALIBRATION_OOD,
     CORRELATION,
@@ -216,4 +217,5 @@ READERS: dict[str, Callable[[str, str, Sets], Iterator[Subject]]] = {
     SEGMENTATION: _segmenter,
     QUALITY: _layer_ensembles,
     FAIRNESS: _debiased,
+    BACKBONES: _debiased,
 }
