@@ -149,12 +149,13 @@ def _crocodile(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 def _id_ood(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
     """Yield a row for each data set that a probe met outside its own; one if it met none."""
-    metrics = same("auc", "accuracy", "mean_per_class_accuracy", "chance")
     for own, inside in sets.items():
         train, _, test = own.partition(" to ")
         if train != test:
             continue
         table = inside[0].header.table
+        names = (inside[0].header.metric, "accuracy", "mean_per_class_accuracy", "auc", "chance")
+        metrics = same(*dict.fromkeys(names))
         others = [name for name in sets if name != own and name.startswith(f"{train} to ")]
         for other in others or [own]:
             copies = [Copy(ID, table, row, own, metrics)]
@@ -185,7 +186,7 @@ def _segmenter(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 def _layer_ensembles(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
-    signs = [f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")]
+    signs = [f"spearman_dsc_{one}" for one in ("aula", "entropy", "mutual_information", "variance")]
     for column, inside in sets.items():
         copies = (
             Copy(ID, QUALITY, row, column, {"dsc": "dice", **same("mhd_mm", "mhd_px")}),
