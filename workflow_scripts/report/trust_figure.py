@@ -122,7 +122,7 @@ def _decorate(figure: Figure, is_phantom: bool) -> None:
     legend.set_in_layout(False)
     below = (
         "Percent, but for ρ (rank correlation with Dice: good above 0 for AULA, below 0 for "  # noqa: RUF001
-        "entropy), AULA and NLL. Dot: not measured. Fewer than "
+        "entropy), AULA and NLL. Dot: not measured.\nFewer than "
         f"{FEWEST_PATIENTS} patients: no interval. Compare down a column within one system only. "
         "Of 20 cells without any effect, about one is coloured."
     )
