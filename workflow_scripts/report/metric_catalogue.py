@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from workflow_scripts.problems import nearest, refuse
 
+INF = math.inf
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 CHANCE = "chance"  # the chance level of a cell's first metric
 CONSTANT = "constant_prediction"  # a cell that predicts one class has no gap, and wins nothing
@@ -170,6 +171,9 @@ METRICS: dict[str, Metric] = {
     "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
+    "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
+    "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
+    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -249,6 +253,17 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
         *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+}
+# Further parts of a table's Markdown page, under their headings.
+MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
+    "crocodile_id_ood": {
+        "AUC of each finding": tuple(f"auc_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "AP of each finding": tuple(f"ap_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "subgroups": (
+            *("mean_auc_female", "mean_auc_male"),
+            *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
+        ),
+    }
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)

@@ -182,7 +182,14 @@ def read_content(options: argparse.Namespace, ledger: Sequence[Mapping[str, str]
 def arguments_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description="Make the overview of all results.")
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CSV",
+        help="tables in the long form",
+    )
     for name, kind, what in (
         ("figures", "SVG", "pictures of the tables, named as these"),
         ("sources", "CSV", "predictions behind the tables, {table}.sources.csv"),
@@ -193,7 +200,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], metavar=kind, help=what)
     parser.add_argument("--makers", default="{}", help="JSON: the rule that makes each table")
-    parser.add_argument("--ledger", type=Path, required=True, metavar="CSV")
+    parser.add_argument(
+        "--ledger", type=Path, required=True, metavar="CSV", help="printed numbers beside ours"
+    )
     parser.add_argument("--provenance", type=Path, help="what made the results")
     parser.add_argument("--rule-graph", type=Path, help="SVG of which rule feeds which")
     parser.add_argument("--benchmarks", type=Path, help="folder of what the jobs used")
