@@ -126,7 +126,9 @@ def _structure_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
 
 
-def severity_figure(paths: Sequence[Path], title: str, measures: Sequence[Measured]) -> Figure:
+def severity_figure(
+    paths: Sequence[Path], title: str, measures: Sequence[Measured] = (DICE,)
+) -> Figure:
     """Return means by strength of each artefact, a line a row of the table.
 
     The band is the patient bootstrap's 95 % interval of the mean over the seeds.
