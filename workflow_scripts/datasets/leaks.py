@@ -45,9 +45,9 @@ def certify(manifests: Sequence[Path]) -> dict[str, Any]:
     import pandas as pd
 
     parts = [read_part(path) for path in manifests]
-    released = {name for rows, _ in parts for name in rows if str(name).startswith(COLUMN)}
+    released = {str(name) for rows, _ in parts for name in rows if str(name).startswith(COLUMN)}
     filled = [
-        rows.assign(**{str(name): rows[COLUMN] for name in sorted(released - set(rows))})
+        rows.assign(**{name: rows[COLUMN] for name in sorted(released - set(map(str, rows)))})
         for rows, _ in parts
     ]
     images = pd.concat(filled, ignore_index=True)
