@@ -47,7 +47,7 @@ def certify(manifests: Sequence[Path]) -> dict[str, Any]:
     parts = [read_part(path) for path in manifests]
     released = {str(name) for rows, _ in parts for name in rows if str(name).startswith(COLUMN)}
     filled = [
-        rows.assign(**{name: rows[COLUMN] for name in sorted(released - set(map(str, rows)))})
+        rows.assign(**dict.fromkeys(sorted(released - set(map(str, rows))), rows[COLUMN]))
         for rows, _ in parts
     ]
     images = pd.concat(filled, ignore_index=True)
