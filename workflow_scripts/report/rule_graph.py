@@ -18,7 +18,7 @@ from workflow_scripts.files import write_text
 from workflow_scripts.report.cost import gpus_of
 from workflow_scripts.report.planned_jobs import PlannedJob, plan_jobs
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 34, 26, 46, 12  # pixels
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 212, 34, 18, 46, 12  # pixels; a name of 31 letters fits
 GPU, CPU, LOCAL = "#f4c7a1", "#cfe0f3", "#eeeeee"
 NAMES = {GPU: "on a GPU", CPU: "submitted", LOCAL: "where Snakemake runs"}
 
@@ -111,7 +111,7 @@ def svg(jobs: Sequence[PlannedJob]) -> str:
             places[rule] = (left + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="13">',
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">',
         "<title>Which rule feeds which</title>",
         *(_arrow(places[before], places[after]) for before, after in sorted(edges)),
         *(_box(places[rule], rule, _colour(rule, jobs)) for rule in rules),
