@@ -145,7 +145,7 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
-    "train_loss": plain("training loss, last epoch", NEITHER, decimals=4),
+    "train_loss": plain("training loss", NEITHER, decimals=4),
     "test_loss": plain("test loss", LOWER, decimals=4),
     **{
         f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
@@ -267,6 +267,11 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
+# Tables whose dot plot shows fewer metrics than the table; figures of their own show the rest.
+DRAWN_METRICS: dict[str, tuple[str, ...]] = {
+    "debiased_noise_fairness": ("accuracy", "worst_subgroup"),
+    "debiased_noise_backbones": ("accuracy", "worst_subgroup", "leak_retrained"),
+}
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
