@@ -46,6 +46,23 @@ def grows(first):
     return lambda wildcards, attempt: first * attempt
 
 
+def pictures(wildcards):
+    """The figures of every system, as its target asks for them."""
+    return sorted({str(file) for file in rules.all.input if "/figures/" in str(file)})
+
+
+def makers(wildcards):
+    """JSON: the rule that makes each table."""
+    files = {name: f"{plan.results}/tables/{name}.csv" for name in plan.chosen_tables()}
+    found = {
+        name: rule.name
+        for name, file in files.items()
+        for rule in workflow.rules
+        if rule.is_producer(file)
+    }
+    return as_json(found)
+
+
 wildcard_constraints:
     dataset="|".join(map(re.escape, plan.datasets)),
     checkpoint="|".join(map(re.escape, plan.checkpoints)),

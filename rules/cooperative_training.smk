@@ -2,7 +2,7 @@
 from workflow_scripts.cooperative_training.plan import RUN as SEGMENTER
 
 cooperative_plan = plan.systems["cooperative_training"]
-SEGMENTER_NAME = SEGMENTER.replace("/", "-")
+SEGMENTER_NAME = SEGMENTER.replace(os.sep, "-")
 
 
 wildcard_constraints:
@@ -63,18 +63,18 @@ rule score_segmenter:
         leak_free=cooperative_plan.leak_free(),
     output:
         scores=expand(
-            f"<results>/cooperative_training/score_segmenter/{SEGMENTER}"
-            "/{dataset}/pass{stn_passes}/predictions.parquet",
+            f"<results>/cooperative_training/score_segmenter/{SEGMENTER}/"
+            "{dataset}/pass{stn_passes}/predictions.parquet",
             stn_passes=config["cooperative_training"]["stn_passes"],
             allow_missing=True,
         ),
-        pictures=f"<results>/cooperative_training/score_segmenter/{SEGMENTER}"
-        "/{dataset}/pictures.npz",
+        pictures=f"<results>/cooperative_training/score_segmenter/{SEGMENTER}/"
+        "{dataset}/pictures.npz",
     log:
-        f"<logs>/cooperative_training/score_segmenter/{SEGMENTER}" "/{dataset}.log",
+        f"<logs>/cooperative_training/score_segmenter/{SEGMENTER}/" "{dataset}.log",
     benchmark:
-        f"<benchmarks>/cooperative_training/score_segmenter/{SEGMENTER}"
-        "/{dataset}.tsv"
+        f"<benchmarks>/cooperative_training/score_segmenter/{SEGMENTER}/"
+        "{dataset}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 4

@@ -3,6 +3,9 @@ from workflow_scripts.crocodile.plan import RUN
 
 crocodile_plan = plan.systems["crocodile"]
 CROCODILE_STORE = crocodile_plan.geometry
+CROCODILE_PROCESSES = max(
+    1, config["crocodile"]["gpus"]
+)  # on a node: one a GPU, or one
 
 
 wildcard_constraints:
@@ -28,13 +31,14 @@ rule crocodile_train:
         f"<benchmarks>/crocodile/train/{RUN}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: 8 * CROCODILE_PROCESSES
     resources:
-        # the profile makes it multi-node: mpi=srun, nodes, tasks, processes and node_gpus
+        # the profile makes it multi-node: mpi=srun, nodes, tasks, processes, node_gpus and gres
         mpi="",
         nodes=1,
         tasks=1,
-        processes=1,
+        tasks_per_gpu=0,  # SLURM's plugin would make `tasks` for each GPU; torchrun makes ours
+        processes=CROCODILE_PROCESSES,
         node_gpus=lambda w, input: config["crocodile"]["gpus"],
         gpu=lambda w, input: config["crocodile"]["gpus"],
         mem_mb=grows(64000),

@@ -157,7 +157,7 @@ rule corrupt:
         root="|".join(map(re.escape, plan.corrupted())) or "none",
     conda:
         "../envs/data.yaml"
-    threads: 8
+    threads: 4
     resources:
         mem_mb=8000,
         runtime=120,
@@ -189,7 +189,7 @@ rule volume_store:
         "<benchmarks>/volume_store/{dataset}/{geometry}.tsv"
     conda:
         "../envs/data.yaml"
-    threads: 8
+    threads: 4
     resources:
         mem_mb=8000,
         runtime=120,

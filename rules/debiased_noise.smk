@@ -4,7 +4,6 @@ from workflow_scripts.debiased_noise.plan import EDIT, EDIT_FIGURE, EDITED, HEAD
 dne = plan.systems["debiased_noise"]
 DNE = config["debiased_noise"]
 DNE_TOP = "<results>/debiased_noise"
-DNE_STORE = f"<results>/datasets/{{dataset}}/store/{DNE['geometry']}"
 DNE_STATE = f"{config['pathvars']['state']}/debiased_noise"
 DNE_COHORT = {
     "manifest": "<results>/datasets/{dataset}/manifest.parquet",
@@ -15,7 +14,9 @@ DNE_MODEL = {
     "backbone": "<results>/checkpoints/{checkpoint}/backbone.safetensors",
     "certificate": "<results>/checkpoints/{checkpoint}/certificate.json",
 }
-DNE_IMAGES = {"store": f"{DNE_STORE}.npy", "index": f"{DNE_STORE}.parquet"}
+DNE_READ_OUT = "|".join(map(re.escape, [*DNE["read_outs"], *plan.checkpoints]))
+
+
 # command lines that several steps share
 DNE_COHORT_WORDS = (
     " --manifest {input.manifest} --card {input.card} --leak-free {input.leak_free}"
@@ -40,8 +41,8 @@ DNE_RETRAINED = (
 
 rule dne_embed:
     input:
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
-        **DNE_IMAGES,
         card=DNE_COHORT["card"],
     output:
         embeddings=f"{DNE_TOP}/embeddings/{{checkpoint}}/{{dataset}}/unedited.npz",
@@ -55,7 +56,7 @@ rule dne_embed:
     resources:
         gpu=1,
         mem_mb=grows(16000),
-        runtime=grows(60),
+        runtime=grows(20),
     params:
         batch_size=DNE["forward_batch"],
         code=code_digest("workflow_scripts.debiased_noise.embed"),
@@ -68,8 +69,8 @@ rule dne_embed:
 
 rule dne_embed_edited:
     input:
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
-        **DNE_IMAGES,
         card=DNE_COHORT["card"],
         edit=lambda w: dne.edit(
             w.protocol, w.edit_checkpoint, w.dataset, w.method, w.seed
@@ -89,7 +90,7 @@ rule dne_embed_edited:
     resources:
         gpu=1,
         mem_mb=grows(16000),
-        runtime=grows(60),
+        runtime=grows(20),
     params:
         batch_size=DNE["forward_batch"],
         code=code_digest("workflow_scripts.debiased_noise.embed"),
@@ -114,13 +115,14 @@ rule attribute_classifier:
         f"<logs>/debiased_noise/attribute/{{protocol}}/{{checkpoint}}/{{dataset}}/seed{{seed}}.log",
     benchmark:
         f"<benchmarks>/debiased_noise/attribute/{{protocol}}/{{checkpoint}}/{{dataset}}/seed{{seed}}.tsv"
+    wildcard_constraints:
+        protocol="corrected",
     conda:
         "../envs/torch.yaml"
-    threads: 4
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(240),
+        gpu=0,  # a linear classifier on cached embeddings
+        mem_mb=grows(4000),
+        runtime=grows(10),
     params:
         knobs=DNE["attribute"],
         attribute=lambda w: dne.attribute(w.dataset),
@@ -134,6 +136,17 @@ rule attribute_classifier:
         " --images-per-batch {params.knobs[batch_size]}"
         + DNE_COHORT_WORDS
         + " --out {output.classifier} > {log} 2>&1"
+
+
+# the whole network runs at every step, as nothing can be cached
+use rule attribute_classifier as attribute_classifier_live with:
+    wildcard_constraints:
+        protocol="released",
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(120),
 
 
 rule dne_retrained:
@@ -152,11 +165,10 @@ rule dne_retrained:
         edited="[^/]+",
     conda:
         "../envs/torch.yaml"
-    threads: 4
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(60),
+        gpu=0,
+        mem_mb=grows(4000),
+        runtime=grows(10),
     params:
         knobs=DNE["attribute"],
         attribute=lambda w: dne.attribute(w.dataset),
@@ -174,8 +186,8 @@ rule dne_retrained:
 
 rule white_box:
     input:
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
-        **DNE_IMAGES,
         **DNE_COHORT,
         classifier=f"{DNE_CLASSIFIER}/attribute_classifier.safetensors",
     output:
@@ -192,7 +204,7 @@ rule white_box:
     resources:
         gpu=1,
         mem_mb=grows(32000),
-        runtime=grows(240),
+        runtime=grows(120),
     params:
         knobs=DNE["edit"] | DNE["white_box"],
         attribute=lambda w: dne.attribute(w.dataset),
@@ -209,8 +221,8 @@ rule white_box:
 
 rule black_box:
     input:
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_MODEL,
-        **DNE_IMAGES,
         **DNE_COHORT,
         classifier=f"{DNE_CLASSIFIER}/attribute_classifier.safetensors",
     output:
@@ -229,7 +241,7 @@ rule black_box:
     resources:
         gpu=1,
         mem_mb=grows(16000),
-        runtime=grows(120),
+        runtime=grows(60),
     params:
         knobs=lambda w: DNE["edit"] | DNE["gezo"] | DNE["gezo"][w.form],
         batch_size=DNE["forward_batch"],
@@ -293,16 +305,17 @@ rule disease_head:
         f"<benchmarks>/debiased_noise/heads/{HEAD_RUN}.tsv"
     wildcard_constraints:
         method="[a-z_]+",
-        read_out="|".join(map(re.escape, DNE["read_outs"])),
+        read_out=DNE_READ_OUT,
+        protocol="corrected",
     conda:
         "../envs/torch.yaml"
-    threads: 4
     resources:
-        gpu=1,
-        mem_mb=grows(16000),
-        runtime=grows(240),
+        gpu=0,
+        mem_mb=grows(4000),
+        runtime=grows(10),
     params:
         knobs=DNE["head"],
+        table=dne.table_of,
         attribute=lambda w: dne.attribute(w.dataset),
         edit=dne.edit_word,
         live=lambda w: dne.live_words(
@@ -313,7 +326,7 @@ rule disease_head:
     shell:
         "python -m workflow_scripts.debiased_noise.disease_head --embeddings {input.embeddings}"
         " {params.edit} {params.live} --protocol {wildcards.protocol} --method {wildcards.method}"
-        " --read-out {wildcards.read_out} --frozen {input.frozen}"
+        " --read-out {wildcards.read_out} --table {params.table} --frozen {input.frozen}"
         " --frozen-embeddings {input.frozen_embeddings} --retrained {input.retrained}"
         " --epochs {params.knobs[epochs]} --lr {params.knobs[lr]}"
         " --images-per-batch {params.knobs[batch_size]}"
@@ -321,9 +334,21 @@ rule disease_head:
         + " --history {output.history} --out {output.predictions} > {log} 2>&1"
 
 
+use rule disease_head as disease_head_live with:
+    wildcard_constraints:
+        method="[a-z_]+",
+        read_out=DNE_READ_OUT,
+        protocol="released",
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(120),
+
+
 rule dne_picture:
     input:
-        **DNE_IMAGES,
+        unpack(lambda w: dne.images(w.checkpoint, w.dataset)),
         **DNE_COHORT,
         edit=lambda w: dne.edit(w.protocol, w.checkpoint, w.dataset, w.method, w.seed),
     output:
@@ -357,18 +382,20 @@ rule dne_picture:
 
 rule fairness_plane:
     input:
-        csv="<results>/tables/debiased_noise_fairness.csv",
+        csv="<results>/tables/{table}.csv",
     output:
         figure=report(
-            "<results>/figures/debiased_noise_plane.png",
+            "<results>/figures/{table}_plane.png",
             caption="../workflow_scripts/report/captions/fairness_plane.rst",
             category="Figures",
-            labels={"table": "debiased_noise_fairness", "content": "plane"},
+            labels={"table": "{table}", "content": "plane"},
         ),
     log:
-        "<logs>/debiased_noise/plane.log",
+        "<logs>/debiased_noise/{table}_plane.log",
     benchmark:
-        "<benchmarks>/debiased_noise/plane.tsv"
+        "<benchmarks>/debiased_noise/{table}_plane.tsv"
+    wildcard_constraints:
+        table="debiased_noise_[a-z]+",
     localrule: True
     conda:
         "../envs/statistics.yaml"

@@ -122,23 +122,6 @@ rule provenance:  # made again with the ledger; tables never depend on it
         " --lock envs/requirements.lock --out {output.provenance} > {log} 2>&1"
 
 
-def pictures(wildcards):
-    """The figures of every system, as its target asks for them."""
-    return sorted({str(file) for file in rules.all.input if "/figures/" in str(file)})
-
-
-def makers(wildcards):
-    """JSON: the rule that makes each table."""
-    files = {name: f"{plan.results}/tables/{name}.csv" for name in plan.chosen_tables()}
-    found = {
-        name: rule.name
-        for name, file in files.items()
-        for rule in workflow.rules
-        if rule.is_producer(file)
-    }
-    return as_json(found)
-
-
 rule summary:
     input:
         tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
@@ -151,10 +134,7 @@ rule summary:
         cards=expand(
             "<results>/datasets/{dataset}/card.json", dataset=plan.used_datasets()
         ),
-        sheets=expand(
-            "<results>/datasets/{dataset}/contact_sheet.png",
-            dataset=plan.used_datasets(),
-        ),
+        sheets=plan.sheets(),
         certificates=expand(
             "<results>/checkpoints/{checkpoint}/certificate.json",
             checkpoint=plan.used_checkpoints(),

@@ -177,6 +177,43 @@ rule multi_view:
         " > {log} 2>&1"
 
 
+rule multi_view_batch:  # BatchNorm in training mode, as the released code's last version
+    input:
+        backbone="<results>/checkpoints/{checkpoint}/backbone.safetensors",
+        certificate="<results>/checkpoints/{checkpoint}/certificate.json",
+        store="<results>/datasets/{dataset}/store/short224.npy",
+        index="<results>/datasets/{dataset}/store/short224.parquet",
+        manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
+        whitening="<results>/ssl_transfer/whitening/{protocol}-batch/{checkpoint}/{dataset}/short224.npz",
+    output:
+        predictions=f"<results>/ssl_transfer/multi_view_batch/{MULTI_VIEW_RUN}/predictions.parquet",
+    log:
+        f"<logs>/ssl_transfer/multi_view_batch/{MULTI_VIEW_RUN}.log",
+    benchmark:
+        f"<benchmarks>/ssl_transfer/multi_view_batch/{MULTI_VIEW_RUN}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(15),
+    params:
+        n_images=lambda w: config["ssl_transfer"]["invariance"]["n_images"],
+        seed=config["seed"],
+        code=lambda w: code_digest(
+            "workflow_scripts.ssl_transfer.multi_view",
+            f"workflow_scripts.datasets.{plan.datasets[w.dataset]['layout']}",
+        ),
+    shell:
+        "python -m workflow_scripts.ssl_transfer.multi_view --backbone {input.backbone}"
+        " --certificate {input.certificate} --store {input.store} --store-index {input.index}"
+        " --manifest {input.manifest} --card {input.card} --whitening {input.whitening}"
+        " --protocol {wildcards.protocol} --n-images {params.n_images} --seed {params.seed}"
+        " --gpus {resources.gpu} --out {output.predictions} > {log} 2>&1"
+
+
 rule perceptual:
     input:
         originals=lambda w: analysis_plan.reconstructions(
@@ -373,7 +410,7 @@ rule correlations:
         runtime=10,
     params:
         analysis=lambda w: as_json(analysis_plan.analysis_section()),
-        folder=f"{plan.results}/tables",
+        folder=lambda w, output: os.path.dirname(output[0]),
         code=code_digest("workflow_scripts.report.correlations"),
     shell:
         "python -m workflow_scripts.report.correlations --tables {input.tables}"

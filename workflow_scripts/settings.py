@@ -124,6 +124,10 @@ def _name_problems(config: Config, files: Sequence[Path]) -> Iterator[Problem]:
         if named.name not in config.get(named.kind, {}):
             keys = [system, *named.keys]
             yield _unknown(files, keys, named.name, config.get(named.kind, {}))
+    for system, one in plan.systems.items():
+        for wrong in one.conflicts():
+            where = _where(files, [system, *wrong.keys])
+            yield Problem(where, wrong.expected, wrong.found, wrong.next_step)
     for name, entry in config["datasets"].items():
         source = entry.get("made_from")
         if source is not None and source not in config["datasets"]:

@@ -17,6 +17,15 @@ class Named(NamedTuple):
     kind: str  # where it must be configured: `datasets`, `checkpoints` or `experiments`
 
 
+class Conflict(NamedTuple):
+    """Values of a system's section that the schema allows and that cannot be run."""
+
+    keys: tuple[str, ...]  # where they stand, below the system's section
+    expected: str
+    found: str
+    next_step: str
+
+
 class SystemPlan(ABC):
     """One system's part of the plan: which files its section of the configuration asks for.
 
@@ -45,6 +54,10 @@ class SystemPlan(ABC):
         The rule `table` makes these tables. One that a rule of the system makes by itself does
         not belong here.
         """
+
+    def conflicts(self) -> Iterable[Conflict]:
+        """Return what the section asks for and no step can run; `settings` refuses it."""
+        return ()
 
     def other_tables(self) -> list[str]:
         """Return the tables that rules of the system make by themselves; they join the ledger."""

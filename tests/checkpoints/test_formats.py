@@ -201,5 +201,5 @@ def test_a_file_that_lacks_one_batch_counter_only_is_refused(phantom_file: Phant
 
 
 def test_an_unknown_format_is_refused_with_the_nearest() -> None:
-    with pytest.raises(InputError, match=r"moco_v3.*write 'moco_v2'"):
+    with pytest.raises(InputError, match=r"moco_v3.*did you mean 'moco_v2'"):
         format_named("moco_v3")

@@ -226,8 +226,16 @@ def test_the_configured_released_weights_are_the_launchers_and_give_the_golden_t
     assert configured["released"] == weights
     assert asdict(LossWeights(**configured["corrected"]))["image"] == 0.68
     expected = parts.pop("total")
-    found = total({name: torch.tensor(value, dtype=torch.float64) for name, value in parts.items()})
-    assert found.item() == pytest.approx(expected)
+    terms = {name: torch.tensor(value, dtype=torch.float64) for name, value in parts.items()}
+    assert total(terms).item() == pytest.approx(expected)
+    golden = case("total_loss")[1]
+    levels = {
+        "L_disease": TERMS["baseline"], "L_domain": TERMS["domain"] - TERMS["baseline"],
+        "L_image": {"image"}, "L_batch": TERMS["contrastive"] - TERMS["domain"] - {"image"},
+        "L_prior": {"prior"},
+    }  # fmt: skip
+    for level, own in levels.items():
+        assert total({name: terms[name] for name in own}).item() == pytest.approx(golden[level])
 
 
 def test_the_cycle_is_the_golden_one() -> None:

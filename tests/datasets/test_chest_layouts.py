@@ -176,7 +176,12 @@ def write_chexpert(root: Path, rows: list[list[str]], columns: list[str]) -> Non
 
 @pytest.mark.parametrize(
     ("uncertain", "flag", "cast"),
-    [("positive", "few_shot=True", "int"), ("released_linear", "few_shot=False", "int")],
+    [
+        ("positive", "few_shot=True", "int"),
+        ("positive", "few_shot=True", "long"),  # AUC of fine-tuning
+        ("released_linear", "few_shot=False", "int"),
+        ("released_linear", "few_shot=False", "long"),  # accuracy of fine-tuning
+    ],
 )
 def test_chexpert_labels_are_the_released_ones(
     tmp_path: Path, uncertain: str, flag: str, cast: str
@@ -187,6 +192,35 @@ def test_chexpert_labels_are_the_released_ones(
     found = dict(zip(f"{chexpert.FULL}/" + table["image_id"], table["label"], strict=True))
     expected = golden["result"][flag]
     assert found == {path: one[f"label_after_{cast}_cast"] for path, one in expected.items()}
+
+
+def test_views_of_chexpert_are_paired_as_released(tmp_path: Path) -> None:
+    golden = SSL["chexpert_labels"]
+    write_chexpert(tmp_path, golden["rows"], golden["columns"])
+    both = chexpert.pairs(chexpert.read(tmp_path, {"uncertain": "positive"}).table)
+    lateral = golden["result"]["multiview_rows"]
+    assert (f"{chexpert.FULL}/" + both["lateral"]).tolist() == lateral
+    frontal = [path.replace("view2_lateral", "view1_frontal") for path in lateral]
+    assert (f"{chexpert.FULL}/" + both["frontal"]).tolist() == frontal
+
+
+def test_a_lateral_view_has_a_frontal_one_of_its_own_study() -> None:
+    rows = [
+        ("p1", "s1", "lateral", "p1/s1/view2_lateral"),  # its frontal view is not the first
+        ("p1", "s1", "PA", "p1/s1/view4_frontal"),
+        ("p1", "s1", "AP", "p1/s1/view3_frontal"),
+        ("p1", "s2", "AP", "p1/s2/view1_frontal"),
+        ("p2", "s3", "lateral", "p2/s3/view1_lateral"),  # no frontal view: the released code stops
+        ("p3", "s4", "lateral", "p3/s4/view2_lateral"),  # two of one study: two pairs
+        ("p3", "s4", "lateral", "p3/s4/view3_lateral"),
+        ("p3", "s4", "PA", "p3/s4/view1_frontal"),
+    ]
+    table = pd.DataFrame(rows, columns=["patient_id", "study_id", "view", "image_id"])
+    assert chexpert.pairs(table).values.tolist() == [
+        ["p1", "p1/s1/view2_lateral", "p1/s1/view3_frontal"],
+        ["p3", "p3/s4/view2_lateral", "p3/s4/view1_frontal"],
+        ["p3", "p3/s4/view3_lateral", "p3/s4/view1_frontal"],
+    ]
 
 
 def test_an_uncertain_effusion_is_left_out_unless_the_entry_says_otherwise(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -10,8 +11,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from workflow_scripts.datasets.image_source import read_image
+from workflow_scripts.datasets.image_source import fifth_slice, read_image
 from workflow_scripts.datasets.mha import (
     BrokenVolume,
     middle_slice,
@@ -150,7 +152,7 @@ def test_a_damaged_volume_is_refused_and_never_crashes(
 
 def test_broken_volume_has_no_slice(tmp_path: Path) -> None:
     content = written(tmp_path, chest(), packed=False)
-    with pytest.raises(BrokenVolume, match="the voxels end before the middle slice"):
+    with pytest.raises(BrokenVolume, match="the voxels end before slice 2"):
         slice_levels(content[:-300], "transposed")
 
 
@@ -163,3 +165,21 @@ def test_slice_is_kept_under_the_hash_of_its_volume_and_used_again(tmp_path: Pat
     assert read_image(tmp_path, "v.mha#axial", first.sha256, slices).file() == picture
     with pytest.raises(FileNotFoundError):  # the other orientation was never asked for
         read_image(tmp_path, "v.mha#transposed", first.sha256, slices)
+
+
+def test_fifth_slice_is_what_pillow_made_of_it(tmp_path: Path) -> None:
+    volume = chest((7, 3, 4))
+    volume[5, 0] = [-3, 0, 7, 300]
+    (tmp_path / "v.mha").write_bytes(written(tmp_path, volume))
+    path = fifth_slice("v.mha#transposed")
+    assert fifth_slice("v.png") == "v.png"
+    with Image.open(io.BytesIO(read_image(tmp_path, path).file())) as found:
+        shown = np.asarray(found.convert("RGB"))
+    as_released = Image.fromarray(np.ascontiguousarray(volume[5].T)).convert("RGB")
+    np.testing.assert_array_equal(shown, np.asarray(as_released))
+    assert shown[:, 0, 0].tolist() == [0, 0, 7, 255]
+
+
+def test_a_volume_without_a_fifth_slice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BrokenVolume, match="5 slices, expected more than 5"):
+        slice_levels(written(tmp_path, chest((5, 3, 4))), "fifth")

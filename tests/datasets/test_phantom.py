@@ -256,7 +256,7 @@ def test_finding_of_the_truth_is_what_the_picture_shows() -> None:
     [
         ("{", "bach", "expected a JSON object"),
         ('{"images": 8, "diseas_signal": 1}', "bach", "did you mean 'disease_signal'?"),
-        ('{"images": 8, "domain_shift": 9}', "bach", "domain_shift: expected 0 to 3.0, got 9"),
+        ('{"images": 8, "domain_shift": 9}', "bach", "domain_shift: expected 0 to 3, got 9"),
         ('{"images": 1}', "bach", "phantom.images: expected an integer from 2 on, found 1"),
         ('{"images": 8, "image_size": 8}', "bach", "phantom.image_size: expected an integer from"),
         ('{"images": 8}', "chestx", "phantom.images: expected no such key for chestx"),

@@ -26,14 +26,50 @@ def wildcards(**named: str) -> SimpleNamespace:
 
 def test_the_published_table_has_every_run_once(config: dict[str, Any]) -> None:
     plan = DebiasedNoisePlan(config)
-    paths = plan.predictions()
-    assert len(paths) == len(set(paths)) == 3 + 2 * 3 * 8 * 3
+    paths = plan.predictions("fairness")
+    assert len(paths) == len(set(paths)) == 3 + 2 * 3 * 8 * 3 + 2 * 6 * 3
+    assert plan.tables()["debiased_noise_fairness"]() == paths
     assert paths[0] == (
         "results/debiased_noise/heads/released/notebook/chexpert_dne_effusion/erm/seed0/"
         "predictions.parquet"
     )
     used = {named.name for named in plan.names()}
     assert {"mae_vitb16_cxr", "mae_vitb16_cxr_token", "chexpert_dne_edema"} <= used
+
+
+def test_every_backbone_of_the_zoo_is_edited_by_its_own_name(config: dict[str, Any]) -> None:
+    plan = DebiasedNoisePlan(config)
+    zoo = config["ssl_transfer"]["checkpoints"]
+    paths = plan.tables()["debiased_noise_backbones"]()
+    assert len(paths) == len(zoo) * 3 * 3
+    for name in zoo:
+        assert plan.checkpoint("edit", name) == plan.checkpoint("head", name) == name
+        assert any(f"/{name}/chexpert_dne_effusion/white_box/" in path for path in paths)
+    run = SimpleNamespace(
+        protocol="corrected", read_out="moco-v2", dataset="chexpert_dne_effusion",
+        method="erm", seed="2",
+    )  # fmt: skip
+    assert plan.table_of(run) == "debiased_noise_backbones"
+    run.read_out = "pooled"
+    assert plan.table_of(run) == "debiased_noise_fairness"
+
+
+def test_images_have_the_size_that_the_checkpoint_takes(config: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["checkpoints"]["swav"]["size_px"] = 96
+    plan = DebiasedNoisePlan(changed)
+    assert plan.images("moco-v2", "d")["store"] == "results/datasets/d/store/exact224.npy"
+    assert plan.images("swav", "d")["index"] == "results/datasets/d/store/exact96.parquet"
+    changed["debiased_noise"]["read_outs"]["pooled"]["head"] = "swav"
+    with pytest.raises(InputError, match="one size"):
+        list(DebiasedNoisePlan(changed).names())
+
+
+def test_a_head_in_two_tables_is_refused(config: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["debiased_noise"]["runs"][-1]["read_outs"].append("pooled")
+    with pytest.raises(InputError, match="fairness and backbones"):
+        list(DebiasedNoisePlan(changed).names())
 
 
 def test_a_head_without_edit_reads_unedited_images_and_the_others_their_edit(
@@ -91,5 +127,10 @@ def test_the_attribute_is_that_of_the_biased_split(config: dict[str, Any]) -> No
 
 def test_every_learned_edit_has_one_picture(config: dict[str, Any]) -> None:
     figures = DebiasedNoisePlan(config).figures()
-    assert len(figures) == len(set(figures)) == 2 + 2 * 3 * 6 + 1
-    assert figures[-1] == "results/figures/debiased_noise_plane.png"
+    n_backbones = len(config["ssl_transfer"]["checkpoints"])
+    assert len(figures) == len(set(figures)) == 2 + 2 * 3 * 3 + 2 * 2 + n_backbones + 2
+    assert figures[-2:] == [
+        "results/figures/debiased_noise_fairness_plane.png",
+        "results/figures/debiased_noise_backbones_plane.png",
+    ]
+    assert not any("gaussian" in name for name in figures)  # drawn, not learned

@@ -113,7 +113,8 @@ def test_white_box_edit_misleads_the_frozen_classifier_on_held_out_images(
 
 def test_zero_noise_gives_the_head_of_erm_to_the_last_bit(files: Files, tmp_path: Path) -> None:
     edit = tmp_path / "zero.safetensors"
-    write_edit(edit, np.zeros((32, 32), np.float32), {"method": "white_box", "phantom": True})
+    card = {"method": "white_box", "attribute": "sex", "phantom": True}
+    write_edit(edit, np.zeros((32, 32), np.float32), card)
     edited = embedded(files, edit, tmp_path / "edited.npz")
     unedited = read_embeddings(Path(files.path("embeddings.npz")))
     np.testing.assert_array_equal(read_embeddings(edited).values, unedited.values)
@@ -139,7 +140,7 @@ def test_predictions_hold_every_group_and_what_the_attribute_classifiers_say(
     header = read_headers([head(files, tmp_path, "erm")])[0]
     columns = read_case_columns(header)
     assert header.kind == "fairness"
-    assert (header.row, header.column, header.data) == ("ERM, tiny", "Edema", "phantom")
+    assert (header.row, header.column, header.data) == ("ERM, tiny", "Edema, sex", "phantom")
     assert len(columns["truth"]) == 24
     assert np.isnan(columns["group_race"]).all()  # nobody's race is known
     assert set(columns["group_age_years"]) == {0.0, 1.0}

@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import wilcoxon
 
-from workflow_scripts.metrics.statistics import PairedTest, holm, paired_wilcoxon
+from workflow_scripts.metrics.statistics import (
+    EXACT_PAIRS,
+    PairedTest,
+    holm,
+    paired_wilcoxon,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/layer_ensembles.json").read_text())
 
@@ -29,6 +37,25 @@ def test_wilcoxon_is_golden() -> None:
     assert found.p_value == pytest.approx(case["pvalue_asymptotic"])
     assert (found.n, found.n_pairs) == (8, 10)
     assert smaller_rank_sum(found) == pytest.approx(case["statistic"])
+
+
+@pytest.mark.parametrize(
+    ("n", "method"), [(8, "exact"), (EXACT_PAIRS, "exact"), (51, "asymptotic")]
+)
+def test_p_value_is_scipy_s(n: int, method: str) -> None:
+    rng = np.random.default_rng(n)
+    first, second = rng.normal(0.3, 1, n), rng.normal(size=n)
+    expected = wilcoxon(first, second, method=method, correction=False).pvalue
+    assert paired_wilcoxon(first, second).p_value == pytest.approx(expected, rel=1e-12)
+
+
+def test_p_value_with_ties_and_zeros_is_scipy_s_with_wilcoxon_s_rule() -> None:
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(0, 6, 40), rng.integers(0, 5, 40)
+    expected = wilcoxon(first, second, zero_method="wilcox", method="asymptotic").pvalue
+    found = paired_wilcoxon(first, second)
+    assert found.p_value == pytest.approx(expected, rel=1e-12)
+    assert found.n == int((first != second).sum())
 
 
 def test_p_value_counts_all_sign_patterns() -> None:
@@ -58,6 +85,27 @@ def test_undefined_pairs_are_counted_out_and_infinite_ones_rank_highest() -> Non
     assert math.isnan(same.effect)
     assert (same.median_difference, same.n, same.n_pairs) == (0, 0, 2)
     assert math.isnan(paired_wilcoxon([], []).median_difference)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_is_its_definition_step_by_step(p_values: list[float]) -> None:
+    # reject in order of p while p_(i) <= level / (m - i); adjusted: the level that just does
+    adjusted = holm(p_values)
+    order = np.argsort(p_values, kind="stable")
+    for level in (0.01, 0.05, 0.3):
+        rejected = set()
+        for i, place in enumerate(order):
+            if p_values[place] * (len(order) - i) > level:
+                break
+            rejected.add(int(place))
+        assert rejected == set(np.flatnonzero(adjusted <= level).tolist())
+
+
+def test_holm_is_statsmodels_on_its_own_example() -> None:
+    # statsmodels 0.15.0, multipletests(p, method="holm")[1], computed elsewhere and copied here
+    p_values = [0.0008, 0.0119, 0.2018, 0.0049, 0.0333, 0.6513]
+    expected = [0.0048, 0.0476, 0.4036, 0.0245, 0.0999, 0.6513]
+    np.testing.assert_allclose(holm(p_values), expected, rtol=1e-9)
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls() -> None:

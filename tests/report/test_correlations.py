@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from workflow_scripts.problems import InputError
 from workflow_scripts.report import correlations, scatter
 from workflow_scripts.report.long_form import Value, read_values, write_values
+from workflow_scripts.report.published import SCALES, Published, read_published
 from workflow_scripts.report.transfer_points import transfer_points
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/ssl_transfer.json").read_text())
 NOTEBOOK = GOLDEN["analysis_imagenet_vs_fewshot"]
 SCALED = GOLDEN["analysis_scaled_average"]
+ANALYSED = ("pearson_r", "p_value", "slope", "reduced_chi2", "scaled_average")
 NO_DOMAINS: dict[str, Any] = {"in_domain": [], "out_of_domain": []}
 
 
@@ -75,6 +78,37 @@ def test_domain_averages_equal_the_notebook() -> None:
     for domain in domains:
         averages = [one.value for one in found if one.column == domain]
         np.testing.assert_allclose(averages, SCALED[domain], atol=2e-6)
+
+
+def printed_tables(cells: tuple[Published, ...]) -> list[Value]:
+    """Return the printed cells as if they were tables of ours."""
+    steps = ("few_shot", "linear", "finetune", "saliency", "perceptual", "invariance")
+    return [
+        value(
+            cell.table.removeprefix("ssl_transfer_"), cell.row, cell.column,
+            cell.value / SCALES[cell.unit], cell.spread / SCALES[cell.unit], metric=cell.metric,
+        )
+        for cell in cells
+        if cell.table.removeprefix("ssl_transfer_") in steps
+        and not cell.source.endswith("no table holds it")  # read from heat maps
+    ]  # fmt: skip
+
+
+def test_printed_correlations_and_averages_follow_from_the_printed_tables() -> None:
+    root = Path(__file__).parents[2]
+    analysis = yaml.safe_load((root / "config.yaml").read_text())["ssl_transfer"]["analysis"]
+    cells = read_published([root / "results/published/ssl_transfer.csv"])
+    values = printed_tables(cells)
+    points = transfer_points(values, analysis["imagenet_top1"])
+    found = [one for each in points for one in correlations.correlation_values(each)]
+    found += correlations.domain_averages(values, {d: analysis[d] for d in correlations.DOMAINS})
+    ours = {(one.table, *one.cell, one.metric): one.value for one in found}
+    printed = [cell for cell in cells if cell.metric in ANALYSED]
+    assert len(printed) == 103
+    for cell in printed:
+        number = ours[(cell.table, "released", cell.row, cell.column, cell.metric)]
+        rounding = 0.5 * 10**-cell.decimals
+        assert number == pytest.approx(cell.value, abs=1.05 * rounding), cell
 
 
 def test_a_checkpoint_without_one_of_the_columns_has_no_average() -> None:

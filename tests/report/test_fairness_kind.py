@@ -50,7 +50,7 @@ def write(path: Path, cases: Mapping[str, np.ndarray], seed: int = 0, **changes:
     extra["hidden"] = np.full(n, "sex")
     metadata = dict.fromkeys(METADATA_NAMES, "x") | {
         "system": "debiased_noise", "table": "debiased_noise_fairness", "row": "ERM, notebook",
-        "column": "Pleural Effusion", "protocol": "released", "seed": seed, "kind": "fairness",
+        "column": "Pleural Effusion, sex", "protocol": "released", "seed": seed, "kind": "fairness",
         "metric": "accuracy", "data": "chexpert", "options": {}, "diagnostics": {},
     }  # fmt: skip
     write_case_scores(path, frame, scores, metadata | changes, extra)
@@ -88,8 +88,15 @@ def test_gaps_stand_beside_their_null_and_interval(tmp_path: Path) -> None:
     assert value.interval == "patient bootstrap"
     null = found["Pleural Effusion, sex", "eo_p_null"].value
     assert 0.02 < null < 0.07  # |difference| of two rates of 200 images: 0.8 * 0.043
+    assert null < found["Pleural Effusion, sex", "eo_p_null_high"].value < 0.14  # 2 * 0.061
     assert found["Pleural Effusion, sex", "eo_p_p"].value < 0.01
-    assert "EO_p by chance" in (tmp_path / "t.md").read_text()
+    for metric in ("auc_gap", "auc_in", "accuracy_positives_in", "positive_rate_out"):
+        one = found["Pleural Effusion, sex", metric]
+        assert one.ci_low < one.value < one.ci_high, metric
+    assert found["Pleural Effusion, sex", "auc_gap_null"].value > 0
+    leak = found["Pleural Effusion, sex", "leak_retrained"]
+    assert leak.ci_low == leak.value == leak.ci_high == 1.0  # it finds everybody
+    assert "EO_p gap by chance" in (tmp_path / "t.md").read_text()
 
 
 def test_only_attributes_that_are_known_have_a_column_and_unknown_cases_are_left_out(
@@ -99,10 +106,10 @@ def test_only_attributes_that_are_known_have_a_column_and_unknown_cases_are_left
     cases["age"] = np.where(np.arange(800) % 4 == 0, math.nan, np.arange(800) % 2)
     found = values_of(tmp_path, write(tmp_path / "a.parquet", cases))
     assert {column for column, _ in found} == {
-        "Pleural Effusion, sex", "Pleural Effusion, age over 60",
+        "Pleural Effusion, sex", "Pleural Effusion, sex; by age over 60",
     }  # fmt: skip
-    assert found["Pleural Effusion, age over 60", "accuracy"].n == 600
-    assert ("Pleural Effusion, age over 60", "leak_frozen") not in found  # it speaks of sex
+    assert found["Pleural Effusion, sex; by age over 60", "accuracy"].n == 600
+    assert ("Pleural Effusion, sex; by age over 60", "leak_frozen") not in found  # it speaks of sex
 
 
 def test_a_constant_prediction_is_flagged_and_its_impact_undefined(tmp_path: Path) -> None:
@@ -115,6 +122,20 @@ def test_a_constant_prediction_is_flagged_and_its_impact_undefined(tmp_path: Pat
     assert found[column, "accuracy"].value == 0.5
     assert math.isnan(found[column, "disparate_impact"].value)
     assert found[column, "disparate_impact"].interval == "none"
+
+
+def test_a_constant_prediction_wins_no_bold_by_having_no_gap(tmp_path: Path) -> None:
+    names = ("ERM, x", "DNE white box, x", "DNE GeZO paper, x")
+    cases = [cases_of("ERM"), cases_of("DNE"), cases_of("ERM") | {"margin": -np.ones(800)}]
+    paths = [
+        write(tmp_path / f"{i}.parquet", one, row=name)
+        for i, (name, one) in enumerate(zip(names, cases, strict=True))
+    ]
+    values_of(tmp_path, *paths)
+    rows = (tmp_path / "t.md").read_text().splitlines()
+    lines = {name: next(row for row in rows if row.startswith(f"| {name}")) for name in names}
+    assert "**" not in lines["DNE GeZO paper, x"]
+    assert "**23.00 [" in lines["DNE white box, x"]
 
 
 def test_seeds_are_averaged_and_must_hold_the_same_cases(tmp_path: Path) -> None:

@@ -48,6 +48,18 @@ def test_an_undefined_value_has_no_dot() -> None:
     assert sum(len(line.get_xdata()) == 1 for line in figure.axes[0].lines) == 1
 
 
+def test_a_column_without_any_value_has_no_panel_and_the_legend_only_what_is_drawn() -> None:
+    undefined = value_of(math.nan, column="never run", protocol="released")
+    bare = value_of(0.5, column="bach", protocol="corrected", ci_low=math.nan, ci_high=math.nan)
+    figure = dots([undefined, bare])
+    titles = [axis.get_title(loc="left") for axis in figure.axes if axis.get_visible()]
+    assert titles == ["bach"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["corrected protocol"]
+    full = [text.get_text() for text in dots(table()).legends[0].get_texts()]
+    assert full == ["released protocol", "corrected protocol", "95 % interval", "chance level"]
+    assert len(dots([undefined]).axes) == 1  # nothing is defined: the table's columns still stand
+
+
 @pytest.mark.parametrize(("data", "expected"), [("phantom", 3), ("x", 0)])
 def test_phantom_is_written_across_every_panel(data: str, expected: int) -> None:
     figure = dots(table(data))

@@ -136,6 +136,32 @@ def test_the_csv_sets_ours_beside_the_printed_number_in_its_unit(tmp_path: Path)
     assert "without a printed counterpart, left out: 1." in page
 
 
+def test_ours_stands_with_its_interval_and_its_spread_over_seeds(tmp_path: Path) -> None:
+    value = value_of(0.7376, column="shenzhen 2-way", ci_low=0.73, ci_high=0.7452, seed_std=0.004)
+    lines, page = run_main(tmp_path, [value])
+    (line,) = [x for x in lines if x["ours"]]
+    assert (line["ours_high"], line["ours_seed_std"]) == ("74.5200", "0.4000")
+    assert "| 73.76 [73.00, 74.52], seeds ± 0.40 | released |" in page
+    bare = value_of(0.7376, column="shenzhen 2-way", ci_low=math.nan, ci_high=math.nan)
+    lines, page = run_main(tmp_path, [bare])
+    assert "| 73.76 | released |" in page
+    assert [x["ours_seed_std"] for x in lines if x["ours"]] == [""]
+
+
+def test_what_is_outside_is_explained_and_granularity_is_counted(tmp_path: Path) -> None:
+    value = value_of(0.5, column="shenzhen 2-way", ci_low=0.495, ci_high=0.505)
+    cases = str(PUBLISHED.parent / "test_cases.csv")
+    others = [str(path) for path in PUBLISHED.parent.glob("[cdl]*.csv") if "sums" not in path.name]
+    lines, page = run_main(tmp_path, [value], "--published", str(PUBLISHED), *others,
+                           "--test-cases", cases)  # fmt: skip
+    (line,) = [x for x in lines if x["verdict"] == "outside"]
+    assert "few-shot, patient_disjoint (released: no, corrected: yes)" in line["could_explain"]
+    assert not any(x["could_explain"] for x in lines if x["verdict"] != "outside")
+    assert line["granularity"] == "any value is possible"
+    assert "number of test cases is known: 185; 14 are a possible k / n within rounding, 0" in page
+    assert "\n- few-shot, patient_disjoint (released: no, corrected: yes): " in page
+
+
 def test_phantoms_are_never_reproduced(tmp_path: Path) -> None:
     value = value_of(0.7376, column="shenzhen 2-way", data="phantom")
     lines, page = run_main(tmp_path, [value])

@@ -102,8 +102,8 @@ def test_files_that_disagree_are_refused(
         ({"drop": ("column",)}, "key 'column': expected a text, found None"),
         ({"row": ""}, "key 'row': expected a text, found ''"),
         ({"seed": "0"}, "key 'seed': expected an integer, found '0'"),
-        ({"kind": "regression"}, "key 'kind': expected classification or episodes"),
-        ({"metric": "f1"}, "key 'metric': expected chance or accuracy or"),
+        ({"kind": "regression"}, "key 'kind': expected alignment or"),
+        ({"metric": "acuracy"}, "a metric of report/metric_catalogue.py, found acuracy"),
         ({"protocol": "mine"}, "key 'protocol': expected paper or released or corrected"),
     ],
 )

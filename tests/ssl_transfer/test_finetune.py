@@ -69,6 +69,21 @@ def test_early_stopping_is_the_golden_one(case: dict[str, Any]) -> None:
     assert checks * case["check_every"] == case["train_steps_done"]
 
 
+def test_an_undefined_metric_resets_the_patience_in_released_only() -> None:
+    stopped_at = {}
+    for protocol, options in FINETUNE.items():
+        selection = Selection(rule_of("auc", options, 2))
+        values = iter([0.9, 0.8, math.nan, 0.2, 0.1, 0.0])
+        while not selection.should_stop:
+            selection.observe(next(values), stopped_at.get(protocol, 0))
+            stopped_at[protocol] = stopped_at.get(protocol, 0) + 1
+    assert stopped_at == {"released": 6, "corrected": 3}
+    search = Selection(rule_of("auc", FINETUNE["released"], 0))
+    for step, value in enumerate([0.9, math.nan, 0.1]):
+        search.observe(value, step)
+    assert (search.best, search.best_step) == (0.9, 0)
+
+
 @pytest.mark.parametrize("size", [2, 3])
 def test_search_grid_is_the_golden_one(size: int) -> None:
     found = search_grid(size)

@@ -219,6 +219,41 @@ def test_two_eyes_are_scored_from_cached_features(place: Place) -> None:
         assert table.patient_id.nunique() == 5 or protocol == "released"
 
 
+def batch_source(place: Place, geometry: str) -> list[str]:
+    """Return the words that name backbone and pixels instead of features."""
+    return [
+        *("--backbone", str(place.backbone), "--store", str(place.folder / f"{geometry}.npy")),
+        *("--store-index", str(place.folder / f"{geometry}.parquet")),
+    ]
+
+
+def test_pairs_in_training_mode_are_batches_of_one(place: Place) -> None:
+    out = place.folder / "pairs.parquet"
+    source = batch_source(place, "short224")
+    named = [*source, *place.words("certificate"), "--dataset", "tiny"]
+    white = place.whitening("released", *named, geometry="short224")
+    words = [*place.words("manifest", "card", "certificate"), "--protocol", "released",
+             "--whitening", str(white), "--n-images", "3", "--out", str(out)]  # fmt: skip
+    multi_view.main([*words, *source])
+    table = pd.read_parquet(out)
+    about = json.loads(pq.read_schema(out).metadata[b"steadfast"])
+    assert about["column"] == "tiny multi_view_batch"
+    assert about["options"]["batch_norm"] == "batch"
+    network, certificate = load_checked(place.backbone, place.certificate)
+    to_input = pixels_to_input(certificate["input"], "own")
+    left = int(table.image_id[0][:2])
+    images = np.load(place.folder / "short224.npy")
+    z, other = (training_features(network, [images[i : i + 1]], to_input)
+                for i in (left, left + 1))  # fmt: skip
+    expected = whitening.read_whitening(white).scores([""], z, other[None])
+    assert table.score_mahalanobis[0] == pytest.approx(expected.mahalanobis.item(), rel=1e-5)
+    cached = ["--features", str(place.folder / "short224.npz")]
+    with pytest.raises(InputError, match=r"'batch_norm': expected 'eval', found 'batch'"):
+        multi_view.main([*words, *cached])
+    with pytest.raises(InputError, match="give one source, whole"):
+        multi_view.main([*words, *cached, *source])
+
+
 def test_views_are_drawn_again_alike(place: Place) -> None:
     contents = []
     for _ in range(2):

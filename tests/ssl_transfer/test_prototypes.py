@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow_scripts.metrics.statistics import mean_interval
 from workflow_scripts.ssl_transfer.episodes import Episodes, EpisodeShape, released_episodes
 from workflow_scripts.ssl_transfer.prototypes import (
     count_near_ties,
@@ -58,6 +59,9 @@ def test_episodes_of_the_released_loader_have_the_golden_loss_and_accuracy() -> 
         key = {"loss": "loss", "accuracy": "acc_fraction"}[name]
         wanted = [episode[key] for episode in golden["episodes"]]
         np.testing.assert_allclose(getattr(scores, name), wanted, atol=ATOL)
+    cell = mean_interval(100 * scores.accuracy)
+    assert cell.mean == pytest.approx(golden["mean_percent"], abs=1e-4)
+    assert cell.half_width == pytest.approx(golden["half_width_percent"], abs=1e-4)
 
 
 @given(st.integers(0, 200))

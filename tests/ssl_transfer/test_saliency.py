@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from workflow_scripts.ssl_transfer import (
     saliency_figure,
 )
 from workflow_scripts.ssl_transfer.occlusion import score_positions
+from workflow_scripts.ssl_transfer.training_protocols import RECONSTRUCTION
 
 SMALL = ("--image-size", "36", "--window", "6", "--stride", "2", "--batch-size", "8")
 
@@ -176,6 +178,29 @@ def test_the_released_loop_does_one_update_more(files: TrainingFiles, tmp_path: 
     assert found["updates"] == 2
     with Image.open(tmp_path / "reconstruction.png") as image:
         assert image.size == (40, 40)
+
+
+def test_released_reconstruction_of_a_jpeg_goes_through_jpeg() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    released, corrected = (RECONSTRUCTION[name] for name in ("released", "corrected"))
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG", quality=75)
+    lossy = np.asarray(Image.open(stream))
+    for path in ("view1_frontal.jpg", "34680_left.JPEG", "data/mha/8622.mha#fifth"):
+        found = reconstruction.as_saved(pixels, path, released)
+        np.testing.assert_array_equal(found, lossy)
+        assert not np.array_equal(found, pixels)
+        assert reconstruction.as_saved(pixels, path, corrected) is pixels
+    assert reconstruction.as_saved(pixels, "iv001.tif", released) is pixels
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    def overflown(images: torch.Tensor) -> torch.Tensor:
+        return images / images.new_tensor([1.0, 0.0])[:, None]
+
+    pixels = np.ones((1, 2, 2, 3), np.uint8)
+    with pytest.raises(InputError, match=r"features of the image: .* found 6 of 12 not finite"):
+        reconstruction.goal_of(overflown, lambda _: lambda x: x, pixels, lambda x: x)
 
 
 def test_bad_options_of_a_reconstruction_are_refused(files: TrainingFiles, tmp_path: Path) -> None:

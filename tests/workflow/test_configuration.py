@@ -56,6 +56,47 @@ def test_published_configuration_is_accepted(
             ["key checkpoints.moco-v2", "did you mean 'licence'"],
         ),
         (("phantoms", "checkpoints"), True, ["pathvars.results", "results/demo"]),
+        (
+            ("ssl_transfer", "finetune", "columns"),
+            [{"dataset": "bach"}, {"dataset": "bach", "lr": 0.1}],
+            ["ssl_transfer.finetune.columns.1", "results of their own", "the same again: bach"],
+        ),
+        (
+            ("ssl_transfer", "invariance", "columns"),
+            [
+                {"dataset": "bach", "transform": "rotation"},
+                {"dataset": "bach", "transform": "rotation", "k": 256, "batch_norm": "eval"},
+            ],
+            ["invariance.columns.1", "the same again: bach, rotation, 256, eval"],
+        ),
+        (
+            ("ssl_transfer", "invariance", "columns"),
+            [{"dataset": "bach", "transform": "translation", "k": 20}],
+            ["ssl_transfer.invariance.columns.0.k", "whole (9, 16, 25)", "k = 20"],
+        ),
+        (
+            ("ssl_transfer", "invariance", "columns"),
+            [{"dataset": "chexpert", "transform": "multi_view", "k": 2}],
+            ["columns.0.k", "a pair of views has one version"],
+        ),
+        (
+            ("ssl_transfer", "few_shot"),
+            {
+                "protocols": ["corrected"],
+                "seeds": [0],
+                "n_support": 5,
+                "n_query": 5,
+                "n_episodes": 10,
+                "columns": [{"dataset": "bach", "n_way": 2, "protocols": ["released"]}],
+            },
+            ["few_shot.columns.0.protocols", "some of corrected", "found released"],
+        ),
+        (
+            ("ssl_transfer", "saliency", "window"),
+            200,
+            ["key ssl_transfer.saliency", "at least 399 px", "242 px"],
+        ),
+        (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
     ],
 )
 def test_wrong_key_or_value_is_refused(

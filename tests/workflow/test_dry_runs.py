@@ -29,16 +29,22 @@ def test_every_target_of_every_profile_can_be_planned(
     assert planned(result.stdout)["total"] >= 1
 
 
-def test_published_plan_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
-    result = snakemake("-n", "-F", "--nolock", "--profile", "profiles/leonardo", "all")
-    jobs = planned(result.stdout)
-    assert jobs["few_shot"] == 13 * 11  # checkpoints x columns
-    assert jobs["linear"] == 13 * 5
-    assert jobs["finetune"] == 13 * 11
-    assert jobs["saliency"] == jobs["reconstruction"] == 13 * 10
+def test_published_plan_of_ssl_transfer_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
+    target = ("--profile", "profiles/leonardo", "ssl_transfer")
+    jobs = planned(snakemake("-n", "-F", "--nolock", *target).stdout)
+    both = 2 * 13  # protocols x checkpoints
+    assert jobs["few_shot"] == both * 11  # columns
+    assert jobs["linear"] == both * 5
+    assert jobs["finetune"] == both * 11
+    assert jobs["saliency"] == jobs["reconstruction"] == both * 10
+    assert jobs["invariance"] == both * 11 + 13 * 4  # four with batch statistics, released only
+    assert jobs["multi_view"] == both * 2
+    assert jobs["perceptual"] == 2 * 10
+    assert jobs["perceptual_csv"] == 2 * 4
+    assert jobs["knn"] == 13 * 5
     # ImageNet's sample picture is forwarded only: nothing is trained or tested on it
-    assert (jobs["manifest"], jobs["leak_free"]) == (12, 11)
-    assert jobs["download"] == jobs["convert"] == 13
+    assert jobs["manifest"] == jobs["leak_free"] + 1
+    assert jobs["download"] == jobs["convert"] == 13 + 3  # and the trunks of LPIPS
     assert "phantom" not in jobs
 
 

@@ -61,7 +61,8 @@ def test_every_job_fits_a_partition(
             if job.number("runtime") <= limit["max_runtime"]
             and job.number("mem_mb") <= limit["max_mem_mb"]
             and job.threads <= limit["max_threads"]
-            and gpus_of(job) <= limit.get("max_gpu", 0)
+            and job.number("nodes") <= limit["max_nodes"]
+            and gpus_of(job) <= limit.get("max_gpu", 0) * job.number("nodes")
         ]
         assert fitting or job.is_local, job.name
 
@@ -79,14 +80,16 @@ def test_cpu_jobs_of_leonardo_fit_the_serial_partition(
         assert max(job.threads for job in jobs) <= SERIAL["threads"], name
 
 
-def test_gpu_jobs_stay_on_one_node_with_eight_cores_a_gpu(
+def test_gpu_jobs_have_eight_cores_a_gpu_and_stay_on_one_node_unless_srun_starts_them(
     all_plans: dict[str, list[PlannedJob]],
 ) -> None:
     jobs = [job for job in all_plans["leonardo"] if gpus_of(job)]
     assert jobs
     for job in jobs:
-        assert job.number("nodes") == 1
-        assert job.threads == 8 * gpus_of(job)
+        n_nodes = job.number("nodes")
+        assert job.threads * n_nodes == 8 * gpus_of(job), job.name
+        assert n_nodes == 1 or job.resources["mpi"] == "srun", job.name
+        assert n_nodes == 1 or job.number("tasks") == n_nodes, job.name
 
 
 def test_debug_jobs_end_within_half_an_hour(all_plans: dict[str, list[PlannedJob]]) -> None:

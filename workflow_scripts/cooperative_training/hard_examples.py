@@ -19,6 +19,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.pictures import write_arrays
 from workflow_scripts.cooperative_training.tested import read_manifest, tested_cases
 from workflow_scripts.datasets.volume_reader import VolumeStore
+from workflow_scripts.predictions import data_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -122,7 +123,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     volume = store.volume(cases["image_id"].iloc[0])
     place = len(volume.mask) // 2
     image, labels = volume.image[place], volume.mask[place]
-    write_arrays(given.out, corrupt_codes(segmenter, image, labels, given.seed))
+    arrays = corrupt_codes(segmenter, image, labels, given.seed)
+    write_arrays(given.out, arrays, data_name(about["dataset"], about["phantom"]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 SOUND = "split"  # the manifest's own split, in place of a released list
 BOTH = "train+val"  # of a released list that has a patient in both
 
-Overlap = Literal["keep", "leave_out"]
+Overlap = Literal["keep", "leave_out", "refuse"]
 
 
 class Patients(NamedTuple):
@@ -37,12 +37,12 @@ def patients_of(manifest: pd.DataFrame, name: str, overlap: Overlap, where: str)
     Args:
         manifest: of a segmentation data set.
         name: a list, such as `10_cv_0`, or `split`.
-        overlap: `keep` patients in training and validation, as some released lists have them, or
-            `leave_out` of the validation.
+        overlap: some released lists have patients in training and validation: `keep` them in
+            both, `leave_out` of the validation, or `refuse` the list.
         where: the manifest's name, for messages.
 
     Raises:
-        InputError: no such list; nobody to train on or to validate on.
+        InputError: no such list; a refused overlap; nobody to train on or to validate on.
     """
     column = SOUND if name == SOUND else f"split_released_{name}"
     if column not in manifest:
@@ -56,6 +56,11 @@ def patients_of(manifest: pd.DataFrame, name: str, overlap: Overlap, where: str)
         raise refuse(f"{where}: {column}", "each patient in one part", found, "mend the split")
     split_of = groups.first()
     both = tuple(split_of.index[split_of == BOTH])
+    if both and overlap == "refuse":
+        found = f"{', '.join(both)} in training and validation"
+        expected = "patients who only train or only validate"
+        advice = "choose another list, --overlap leave_out, or --protocol released"
+        raise refuse(f"{where}: {column}", expected, found, advice)
     train = tuple(split_of.index[split_of.isin(["train", BOTH])])
     validates = ["val", BOTH] if overlap == "keep" else ["val"]
     val = tuple(split_of.index[split_of.isin(validates)])
@@ -71,8 +76,7 @@ def check_leaks(certificate: Path, name: str, n_in_both: int, n_files: int) -> N
     Args:
         certificate: `leak_free.json` of the data set or the experiment.
         name: as for `patients_of`.
-        n_in_both: patients of the list in training and validation; the training leaves them out
-            of the validation unless the protocol keeps them by name.
+        n_in_both: patients of the list in training and validation, whom `patients_of` let pass.
         n_files: different files of these patients.
 
     Raises:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 Labels = NDArray[np.uint8]
 
 
-def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
-    """Write named arrays (.npz), whole or not at all."""
+def write_arrays(path: Path, arrays: Mapping[str, Any], data: str) -> None:
+    """Write named arrays (.npz) and what they were made from, whole or not at all."""
 
     def save(partial: Path) -> None:
         with partial.open("wb") as handle:  # numpy would add a suffix to a bare name
-            np.savez_compressed(handle, **arrays)
+            np.savez_compressed(handle, data=np.array(data), **arrays)
 
     write_atomic(path, save)
 

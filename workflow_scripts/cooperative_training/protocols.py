@@ -18,10 +18,10 @@ Protocol = Literal["released", "corrected"]
 class TrainingProtocol:
     """How networks are trained and selected."""
 
-    overlap: Literal["keep", "leave_out"] = option(
+    overlap: Literal["keep", "leave_out", "refuse"] = option(
         "patients whom a released list has in training and validation (10_cv_1: 002, 022; "
-        "10_cv_4: 022) validate on their own training images; corrected leaves them out of the "
-        "validation, so that both protocols train on the same patients",
+        "10_cv_4: 022) validate on their own training images; corrected refuses such a list, or "
+        "takes them out of the validation where `training.overlap: leave_out` asks for it",
         "released split function",
     )
     empty_training_slices: Literal["replace", "keep"] = option(
@@ -85,7 +85,7 @@ TRAINING: dict[Protocol, TrainingProtocol] = {
         has_label_loss=True,
     ),
     "corrected": TrainingProtocol(
-        overlap="leave_out",
+        overlap="refuse",
         empty_training_slices="replace",
         empty_validation_slices="keep",
         validation_passes=1,

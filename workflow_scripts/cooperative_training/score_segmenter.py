@@ -151,7 +151,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scores, labels = score_cases(segmenter, store, cases, given.passes)
     for number, path in zip(given.passes, given.out, strict=True):
         write_scores(path, cases, scores[number], dict(about), segmenter.record, number)
-    write_arrays(given.pictures, picture_material(store, cases, scores, labels))
+    arrays = picture_material(store, cases, scores, labels)
+    write_arrays(given.pictures, arrays, data_name(about["dataset"], about["phantom"]))
     logger.info("%d volumes of %s scored", len(cases), about["dataset"])
 
 

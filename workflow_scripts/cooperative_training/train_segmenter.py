@@ -15,7 +15,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -287,6 +287,12 @@ def batch_of(options: argparse.Namespace, processes: int) -> BatchSharing:
     return share_batch(max(1, options.batch_size // 2), processes, options.micro_batch)
 
 
+def protocol_of(options: argparse.Namespace) -> TrainingProtocol:
+    """Return the protocol with the overlap that was asked for; only `released` keeps one."""
+    protocol = TRAINING[options.protocol]
+    return replace(protocol, overlap=options.overlap) if options.overlap else protocol
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, set up the devices, train."""
     started = time.monotonic()
@@ -296,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = f"{given.epochs}, {given.validate_every}, {given.batch_size}, {given.width}"
         expected = "epochs, validation interval, batch size and width of at least 1"
         raise refuse("command line", expected, found, "correct the configuration")
-    protocol = TRAINING[given.protocol]
+    protocol = protocol_of(given)
     manifest, about = read_manifest(given.manifest)
     patients = patients_of(manifest, given.list, protocol.overlap, str(given.manifest))
     files = manifest["sha256"][manifest["patient_id"].isin(patients.in_both)].nunique()
@@ -323,6 +329,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--method", choices=list(METHODS), required=True)
     parser.add_argument("--protocol", choices=list(TRAINING), required=True)
     parser.add_argument("--list", required=True, help="released list, such as 10_cv_0, or split")
+    help_text = "patients in training and validation do not validate (default: as the protocol)"
+    parser.add_argument("--overlap", choices=["leave_out"], help=help_text)
     add = partial(parser.add_argument, metavar="N")
     add("--seed", type=int, required=True, help="start of all random streams")
     add("--epochs", type=int, default=600, help="passes over the slices (spec section 10)")

@@ -12,9 +12,9 @@ from workflow_scripts.crocodile.cases import Cases, network_input
 from workflow_scripts.metrics.classification import binary_roc_auc
 from workflow_scripts.metrics.ranking import one_vs_one_roc_auc
 from workflow_scripts.training.evaluation import evaluation_batches, gather_cases, share_buffers
+from workflow_scripts.training.streams import torch_generator
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from workflow_scripts.crocodile.model import Objective
@@ -30,7 +30,7 @@ def evaluate(
     cases: Cases,
     devices: Devices,
     batch_size: int,
-    generator: torch.Generator | None,
+    shuffle_seed: int | None,
     with_loss: bool = False,
 ) -> dict[str, NDArray[Any]]:
     """Return the heads' logits of every case, on every rank.
@@ -40,7 +40,7 @@ def evaluate(
         cases: of the split.
         devices: of the training.
         batch_size: images of a forward pass.
-        generator: of the released intervention, which shuffles in evaluation too; None: the
+        shuffle_seed: of the released intervention, which shuffles in evaluation too; None: the
             image's own spurious embeddings.
         with_loss: run the domain branch as well: `domain` logits and `loss` of each case's batch.
 
@@ -54,12 +54,13 @@ def evaluate(
     mine: list[int] = []
     found: dict[str, list[NDArray[Any]]] = {}
     with torch.inference_mode(), devices.fabric.autocast():
-        for batch in _batches_with_one(len(cases), batch_size, devices):
+        for batch in evaluation_batches(len(cases), batch_size, devices.ranks):
             images = np.stack([cases.image(case) for case in batch])
             inputs = network_input(devices.fabric.to_device(torch.from_numpy(images)))
             order = None
-            if generator is not None:
-                order = torch.randperm(len(batch), generator=generator).to(inputs.device)
+            if shuffle_seed is not None:
+                own = torch_generator(shuffle_seed, "evaluation", str(batch[0]))
+                order = torch.randperm(len(batch), generator=own).to(inputs.device)
             read = (
                 _with_loss(objective, inputs, cases, batch, order, devices)
                 if with_loss
@@ -70,13 +71,6 @@ def evaluate(
             mine += batch
     objective.train()
     return _gathered(devices, cases, mine, found)
-
-
-def _batches_with_one(n_cases: int, batch_size: int, devices: Devices) -> list[list[int]]:
-    """Return this rank's batches; a rank without any would not know the columns."""
-    n_ranks = devices.ranks.world_size
-    fair = max(1, min(batch_size, n_cases // n_ranks))
-    return evaluation_batches(n_cases, fair, devices.ranks)
 
 
 def _gathered(

@@ -31,7 +31,6 @@ from workflow_scripts.crocodile.variants import VARIANTS
 from workflow_scripts.files import read_json, write_text
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse
-from workflow_scripts.training import streams
 from workflow_scripts.training.devices import Devices, add_device_arguments, request_of, set_up
 
 TABLE = "crocodile_id_ood"
@@ -80,12 +79,9 @@ def logits_of(
     )
     objective.model.load_state_dict(load_file(str(given.model)), strict=True)
     devices.fabric.to_device(objective)
-    generator = None
-    if options.shuffle_in_evaluation:
-        names = ("test", given.role, str(devices.ranks.rank))
-        generator = streams.torch_generator(record["seed"], *names)
+    shuffle_seed = record["seed"] if options.shuffle_in_evaluation else None
     batch = record_of(Schedule, record["training"], "training").evaluation_batch
-    found = evaluate(objective, cases, devices, batch, generator)
+    found = evaluate(objective, cases, devices, batch, shuffle_seed)
     return {name: found[name] for name in (*variant.heads, "causality") if name in found}
 
 

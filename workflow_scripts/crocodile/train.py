@@ -42,6 +42,7 @@ from workflow_scripts.training import streams
 from workflow_scripts.training.accumulation import BatchSharing, share_batch
 from workflow_scripts.training.batches import MicroBatch, TrainingBatches
 from workflow_scripts.training.devices import Devices, add_device_arguments, request_of, set_up
+from workflow_scripts.training.failures import not_finite
 from workflow_scripts.training.fingerprint import fingerprint
 from workflow_scripts.training.metric_log import MetricLog
 from workflow_scripts.training.sampler import TrainingSampler
@@ -89,7 +90,6 @@ class Pieces(NamedTuple):
     selection: Selection
     best: KeptWeights
     log: MetricLog
-    shuffler: torch.Generator  # of the intervention
 
 
 def plan_of(given: argparse.Namespace) -> Plan:
@@ -166,10 +166,9 @@ def assemble(
         pin_memory=given.gpus > 0,
     )
     log = MetricLog(ranks, given.history, given.tensorboard, every=LOG_EVERY)
-    shuffler = streams.torch_generator(plan.seed, "intervention", str(ranks.rank))
     return Pieces(
         objective, model, optimiser, stepper, batches, Cases(sources, "val"),
-        Selection(rule_of(plan)), KeptWeights(), log, shuffler,
+        Selection(rule_of(plan)), KeptWeights(), log,
     )  # fmt: skip
 
 
@@ -203,19 +202,28 @@ def open_session(
     store = StateStore(given.state, found, given.on_mismatch)
     steps = plan.schedule.epochs * pieces.batches.sampler.batches_per_epoch
     length = SessionOptions(steps, given.minutes, given.save_minutes, given.started)
-    generators = {"intervention": pieces.shuffler}
     return TrainingSession(
-        devices.ranks, store, parts, generators, pieces.log, lambda: pieces.batches.epoch, length
+        devices.ranks, store, parts, {}, pieces.log, lambda: pieces.batches.epoch, length
     )
 
 
-def shuffled(count: int, generator: torch.Generator, device: torch.device) -> Orders:
-    """Draw whose spurious embeddings each image is given, in each branch by itself."""
+def shuffled(count: int, seed: int, step: int, number: int, device: torch.device) -> Orders:
+    """Draw whose spurious embeddings each image is given, in each branch by itself.
+
+    Args:
+        count: images of the micro-batch.
+        seed: of the training.
+        step: updates done.
+        number: of the micro-batch in its global batch, on all ranks together: so the draw is the
+            same for any number of ranks, and after a kill.
+        device: of the images.
+    """
     import torch
 
     from workflow_scripts.crocodile.model import Orders
 
-    disease, domain = (torch.randperm(count, generator=generator).to(device) for _ in range(2))
+    own = streams.torch_generator(seed, "intervention", str(step), str(number))
+    disease, domain = (torch.randperm(count, generator=own).to(device) for _ in range(2))
     return Orders(disease, domain)
 
 
@@ -230,12 +238,13 @@ def train(
         total_steps, per_epoch = session.options.steps, pieces.batches.sampler.batches_per_epoch
         for step in session.steps():
             follow_cycle(pieces.optimiser, step, total_steps)
-            for micro in pieces.batches.next_batch():
-                learn(micro, pieces, devices)
+            for turn, micro in enumerate(pieces.batches.next_batch()):
+                number = turn * devices.ranks.world_size + devices.ranks.rank
+                learn(plan, micro, step, number, pieces, devices)
             pieces.stepper.step()
             pieces.stepper.zero_grad()
             if (step + 1) % per_epoch == 0:
-                value = validate(plan, pieces, devices, step + 1, session.epoch)
+                value = validate(plan, pieces, devices, session)
                 if selection.observe(value, step + 1):
                     pieces.best.keep(pieces.objective)
                 if selection.should_stop:
@@ -252,13 +261,15 @@ def follow_cycle(optimiser: torch.optim.Optimizer, step: int, total_steps: int) 
         group["betas"] = (cycle.beta1, group["betas"][1])
 
 
-def learn(micro: MicroBatch, pieces: Pieces, devices: Devices) -> None:
-    """Add the gradients of one micro-batch."""
+def learn(
+    plan: Plan, micro: MicroBatch, step: int, number: int, pieces: Pieces, devices: Devices
+) -> None:
+    """Add the gradients of micro-batch `number` of the update after `step` of them."""
     from workflow_scripts.crocodile.model import total
 
     images, labels, domains = micro.data
     inputs = network_input(images)
-    orders = shuffled(len(images), pieces.shuffler, inputs.device)
+    orders = shuffled(len(images), plan.seed, step, number, inputs.device)
     with devices.fabric.no_backward_sync(pieces.model, enabled=not micro.is_last):
         terms = pieces.model(inputs, labels, domains, orders)
         loss = total(terms)
@@ -268,20 +279,29 @@ def learn(micro: MicroBatch, pieces: Pieces, devices: Devices) -> None:
         pieces.log.add_loss(f"train_{name}", value, micro.share)
 
 
-def validate(plan: Plan, pieces: Pieces, devices: Devices, step: int, epoch: int) -> float:
-    """Write one validation into the history and return the value that selects."""
+def validate(plan: Plan, pieces: Pieces, devices: Devices, session: TrainingSession) -> float:
+    """Write one validation into the history and return the value that selects.
+
+    Raises:
+        TrainingFailure: a logit is not finite.
+    """
+    import numpy as np
+
     from workflow_scripts.crocodile.evaluation import evaluate, validation_metrics
 
-    generator = None
-    if plan.options.shuffle_in_evaluation:
-        generator = streams.torch_generator(plan.seed, "validation", str(devices.ranks.rank))
+    shuffle_seed = plan.seed if plan.options.shuffle_in_evaluation else None
     found = evaluate(
-        pieces.objective, pieces.validation, devices, plan.schedule.evaluation_batch, generator,
+        pieces.objective, pieces.validation, devices, plan.schedule.evaluation_batch, shuffle_seed,
         with_loss=True,
     )  # fmt: skip
+    step = session.step + 1  # the update under way counts
+    for head in plan.variant.heads:
+        if not np.isfinite(found[head]).all():
+            name = f"a validation logit of the {head} head"
+            raise not_finite(name, session.step, session.epoch, session.last_good)
     metrics = validation_metrics(found, pieces.validation, NINE)
     for name, value in metrics.items():
-        pieces.log.record(step, epoch, name, value)
+        pieces.log.record(step, session.epoch, name, value)
     return metrics[pieces.selection.rule.metric]
 
 

@@ -5,6 +5,7 @@ A manifest's `path` is the file; where the file holds more than the image, `#` a
     cifar-10-batches-py/data_batch_1#123   row 123 of a batch
     data/mha/7.mha#transposed              middle slice of a CT volume, rows are x (released code)
     data/mha/7.mha#axial                   the same slice upright
+    data/mha/7.mha#fifth                   slice 5 without a window (released reconstructions)
 
 A `#` in any other path is a letter of a file's name. The hash is that of the image's own bytes in
 a batch (one file of 10,000 images tells nothing of duplicates), of the whole file elsewhere.
@@ -27,7 +28,7 @@ from workflow_scripts.datasets.mha import Orientation, slice_levels, volume_prob
 from workflow_scripts.files import void, write_atomic
 
 BATCH_ROW: Final = re.compile(r"(?P<file>(?:.*/)?(?:data_batch_\d|test_batch))#(?P<part>\d+)")
-VOLUME_SLICE: Final = re.compile(r"(?P<file>.+\.mha)#(?P<part>transposed|axial)")
+VOLUME_SLICE: Final = re.compile(r"(?P<file>.+\.mha)#(?P<part>transposed|axial|fifth)")
 
 
 class Source(NamedTuple):
@@ -51,6 +52,16 @@ def file_of(path: str) -> str:
     """
     match = BATCH_ROW.fullmatch(path) or VOLUME_SLICE.fullmatch(path)
     return match["file"] if match else path
+
+
+def fifth_slice(path: str) -> str:
+    """Return the path of slice 5 of a volume; any other image stays.
+
+    >>> fifth_slice("data/mha/7.mha#axial"), fifth_slice("images/7.png")
+    ('data/mha/7.mha#fifth', 'images/7.png')
+    """
+    match = VOLUME_SLICE.fullmatch(path)
+    return f"{match['file']}#fifth" if match else path
 
 
 def read_image(
@@ -96,7 +107,7 @@ def _portable_pixmap(pixels: bytes) -> bytes:
 
 
 def _slice_file(content: bytes, part: Orientation, sha256: str, slices: Path | None) -> bytes:
-    """Return the middle slice as a PNG file, and keep it in `slices`."""
+    """Return a slice as a PNG file, and keep it in `slices`."""
     stream = io.BytesIO()
     Image.fromarray(slice_levels(content, part)).save(stream, "PNG")
     file = stream.getvalue()

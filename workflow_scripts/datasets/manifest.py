@@ -101,7 +101,7 @@ def build(
     """
     layout = layout_named(str(options["layout"]))
     check_options(layout, options)
-    require_folder(layout, root)
+    require_folder(layout, root, options)
     if layout.segmentation is not None:
         from workflow_scripts.datasets import volume_manifest
 
@@ -115,7 +115,7 @@ def build(
     kept = rows[rows["dropped"].isna()]
     checked = kept.join(check_all(root, kept["path"], layout, jobs, cache))
     refused = checked[checked["reason"].notna()]
-    require_most_files(layout, root, checked)
+    require_most_files(layout, root, checked, options)
     usable = checked[checked["reason"].isna()]
     if usable.empty:
         advice = "see the label policy and the files"
@@ -150,27 +150,30 @@ def biased_cells(table: pd.DataFrame, options: Options) -> dict[str, Any]:
     return {"biased_split": asdict(chosen), "cells": cell_counts(table, chosen.attribute)}
 
 
-def require_folder(layout: Layout, root: Path) -> None:
+def require_folder(layout: Layout, root: Path, options: Options) -> None:
     """Refuse a data set that is not there, and say how to get it."""
     if not root.is_dir():
-        raise refuse(str(root), f"the data of {layout.title}", "no such folder", how_to_get(layout))
+        raise refuse(
+            str(root), f"the data of {layout.title}", "no such folder", how_to_get(layout, options)
+        )
 
 
-def how_to_get(layout: Layout) -> str:
+def how_to_get(layout: Layout, options: Options) -> str:
     """Return where the data come from and what to unpack where."""
-    if layout.write is None:  # a user's own
-        return f"put there: {layout.unpack}"
+    if layout.write is None:  # a user's own; the entry may name its source
+        come_from = f"get the data at {options['source']} and " if "source" in options else ""
+        return f"{come_from}put there: {layout.unpack}"
     return f"get the data at {layout.source} ({layout.access}) and unpack: {layout.unpack}"
 
 
-def require_most_files(layout: Layout, root: Path, checked: pd.DataFrame) -> None:
+def require_most_files(layout: Layout, root: Path, checked: pd.DataFrame, options: Options) -> None:
     """Refuse a published archive of which most images are not there."""
     from workflow_scripts.datasets.integrity import MISSING
 
     n_missing = int((checked["reason"] == MISSING).sum())
     if n_missing > MOST_MISSING * len(checked):
         found = f"{n_missing} of {len(checked)} missing, such as {checked['path'].iloc[0]}"
-        raise refuse(str(root), "the images of the index", found, how_to_get(layout))
+        raise refuse(str(root), "the images of the index", found, how_to_get(layout, options))
 
 
 def sound_split(

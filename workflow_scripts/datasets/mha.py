@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Orientation = Literal["transposed", "axial"]
+Orientation = Literal["transposed", "axial", "fifth"]
 
 ELEMENT_TYPES: Final = {
     "MET_SHORT": "i2",
@@ -25,6 +25,7 @@ ELEMENT_TYPES: Final = {
 }
 WINDOW_HU: Final = (-1000.0, 250.0)  # released code, few-shot and linear (golden stoic_window)
 SLICE_SHARE: Final = 0.5  # released code: slice floor(0.5 n) on the third axis
+FIFTH: Final = 5  # slice of the released reconstructions, counted from 0
 AIR_HU: Final = -500.0  # ours: a slice through a chest has air, and tissue above 0
 HEADER_BYTES: Final = 64 * 1024  # ours: longer headers are no volumes; STOIC's have 1 KiB
 CHUNK_BYTES: Final = 1 << 24  # unpacked at a time while a whole volume is checked
@@ -157,9 +158,21 @@ def middle_slice(content: bytes, header: Header) -> NDArray[np.float64]:
     Raises:
         BrokenVolume: the voxels end before that slice, or are no zlib stream.
     """
+    return slice_at(content, header, int(SLICE_SHARE * header.shape[0]))
+
+
+def slice_at(content: bytes, header: Header, number: int) -> NDArray[np.float64]:
+    """Return one slice of the third axis, counted from 0, shape (rows, columns), in HU.
+
+    Raises:
+        BrokenVolume: the volume has no such slice, its voxels end before it, or are no zlib
+            stream.
+    """
     slices, rows, columns = header.shape
+    if number >= slices:
+        raise BrokenVolume(f"{slices} slices, expected more than {number}")
     size = rows * columns * header.dtype.itemsize
-    first = int(SLICE_SHARE * slices) * size
+    first = number * size
     if header.compressed:
         try:
             unpacked = zlib.decompressobj().decompress(
@@ -170,7 +183,7 @@ def middle_slice(content: bytes, header: Header) -> NDArray[np.float64]:
     else:
         unpacked = content[header.start : header.start + first + size]
     if len(unpacked) < first + size:
-        raise BrokenVolume("truncated: the voxels end before the middle slice")
+        raise BrokenVolume(f"truncated: the voxels end before slice {number}")
     voxels = np.frombuffer(unpacked, header.dtype, rows * columns, first)
     return voxels.reshape(rows, columns).astype(np.float64)
 
@@ -238,16 +251,21 @@ def upright(hounsfield: NDArray[np.float64], header: Header) -> NDArray[np.float
 
 
 def slice_levels(content: bytes, orientation: Orientation) -> NDArray[np.uint8]:
-    """Return the middle slice as gray levels.
+    """Return a slice as gray levels.
 
     Args:
         content: of a `.mha` file.
-        orientation: `transposed`: rows are x, as the released code saw it; `axial`: upright.
+        orientation: `transposed`: the middle slice, rows are x, as the released code saw it;
+            `axial`: the same upright; `fifth`: slice 5, rows are x, its values cut at 0 and 255
+            without a window, as the released code reconstructed it.
 
     Raises:
-        BrokenVolume: see `read_header` and `middle_slice`.
+        BrokenVolume: see `read_header` and `slice_at`.
     """
     header = read_header(content)
+    if orientation == "fifth":
+        levels = slice_at(content, header, FIFTH).T.clip(0, 255)  # as Pillow turns I into RGB
+        return levels.astype(np.uint8)
     hounsfield = middle_slice(content, header)
     if orientation == "transposed":
         return window_levels(hounsfield.T)

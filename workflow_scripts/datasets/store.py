@@ -195,12 +195,7 @@ def build(
     Raises:
         InputError: if a file is not the one of the manifest, or no image decodes.
     """
-    store = kept.path("images.npy")
-    if not store.is_file():
-        shape = (len(rows), geometry.crop, geometry.crop, geometry.channels)
-        new = kept.path("new.npy")
-        np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=shape).flush()
-        new.replace(store)
+    store = _array_under_way(kept, len(rows), geometry)
     size = max(1, min(MAX_CHUNK, len(rows) // MAX_CHUNK))
     chunks = [
         Chunk(
@@ -229,6 +224,17 @@ def build(
     kept.invalidate()
     _close_gaps(store, [fault.row for fault in faults])
     return store, faults
+
+
+def _array_under_way(kept: Kept, n_images: int, geometry: Geometry) -> Path:
+    """Return the file with the array to fill; a killed run's is kept, a new one is empty."""
+    store = kept.path("images.npy")
+    if not store.is_file():
+        shape = (n_images, geometry.crop, geometry.crop, geometry.channels)
+        new = kept.path("new.npy")
+        np.lib.format.open_memmap(new, mode="w+", dtype=np.uint8, shape=shape).flush()
+        new.replace(store)
+    return store
 
 
 def _outcomes(chunks: Sequence[Chunk], jobs: int) -> Iterator[tuple[Chunk, list[Fault]]]:

@@ -56,7 +56,7 @@ def build(
         raise refuse(f"data set {dataset}", "one row with a mask", "none", "see the options")
     checked = kept.join(check_all(root, kept, segmentation, layout.modes, jobs))
     refused = checked[checked["reason"].notna()]
-    require_most_files(layout, root, checked)
+    require_most_files(layout, root, checked, options)
     table = checked[checked["reason"].isna()]
     if table.empty:
         found = f"none; first reason: {refused['reason'].iloc[0]}"

@@ -18,7 +18,7 @@ class Access(NamedTuple):
     Attributes:
         box: counts what it embeds.
         input_size: pixels a side of its images.
-        about: `checkpoint`, `backbone_sha256` and `phantom`, for provenance.
+        about: `checkpoint`, `backbone_sha256`, `phantom` and `pretrained`, for provenance.
         url: of the service; None in this process.
     """
 
@@ -59,12 +59,11 @@ def open_box(given: argparse.Namespace, queries: QueryCount, device: str) -> Acc
 
 
 def _in_process(given: argparse.Namespace, queries: QueryCount, device: str) -> Access:
-    from workflow_scripts.debiased_noise.foundation import load_foundation
+    from workflow_scripts.debiased_noise.foundation import ABOUT, load_foundation
     from workflow_scripts.debiased_noise.queries import CountedBox
 
     model, content = load_foundation(given.backbone, given.certificate, device, given.batch_size)
-    names = ("checkpoint", "backbone_sha256", "phantom")
-    about = {name: content[name] for name in names}
+    about = {name: content[name] for name in ABOUT}
     return Access(CountedBox(model, queries), model.input_size, about, None)
 
 
@@ -78,5 +77,6 @@ def _behind_http(given: argparse.Namespace, queries: QueryCount) -> Access:
         "checkpoint": service.about.get("checkpoint", given.api),
         "backbone_sha256": service.about["backbone_sha256"],
         "phantom": bool(service.about.get("phantom", False)),
+        "pretrained": bool(service.about.get("pretrained", True)),
     }
     return Access(service, service.input_size, about, given.api)

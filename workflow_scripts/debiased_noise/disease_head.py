@@ -27,8 +27,15 @@ from workflow_scripts.datasets.biased_split import ATTRIBUTES
 from workflow_scripts.debiased_noise.cohort import UNKNOWN, Cohort, Rows, group_codes
 from workflow_scripts.debiased_noise.embeddings import Embeddings, read_embeddings
 from workflow_scripts.debiased_noise.linear_probe import DISEASE_RECIPE
-from workflow_scripts.debiased_noise.protocols import BALANCED, HEAD, METHODS, WITHOUT_EDIT
+from workflow_scripts.debiased_noise.protocols import (
+    BALANCED,
+    HEAD,
+    IMPORTED,
+    METHODS,
+    WITHOUT_EDIT,
+)
 from workflow_scripts.debiased_noise.step_session import add_training_arguments
+from workflow_scripts.metrics import fairness
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse
 
@@ -47,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_training_arguments(parser)
     parser.add_argument("--method", choices=tuple(METHODS), required=True, help="row of the table")
     parser.add_argument("--read-out", required=True, help="its name in the table's rows")
+    parser.add_argument("--table", default=TABLE, help="that they are for (%(default)s)")
     parser.add_argument("--frozen", type=Path, required=True, help="attribute classifier (step 1)")
     parser.add_argument(
         "--frozen-embeddings",
@@ -112,25 +120,41 @@ def metadata_of(
         "images_per_batch": given.images_per_batch,
         "stochastic_depth": HEAD[given.protocol].stochastic_depth,
         "edit_sha256": origin["edit_sha256"],
+        "edit": origin["edit"],
         "biased_split": cohort.card.get("biased_split"),
     }
     is_phantom = bool(origin["phantom"] or cohort.card["phantom"])
     return {
         "system": "debiased_noise",
-        "table": TABLE,
+        "table": given.table,
         "row": f"{METHODS[given.method]}, {given.read_out}",
-        "column": cohort.classes[1],
+        "column": f"{cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
         "protocol": given.protocol,
         "seed": given.seed,
         "kind": "fairness",
         "metric": "accuracy",
         "classes": list(cohort.classes),
-        "data": data_name(str(origin["dataset"]), is_phantom),
+        "data": data_name(str(origin["dataset"]), is_phantom, origin["pretrained"]),
         "checkpoint": origin["checkpoint"],
         "dataset": origin["dataset"],
         "options": options,
         "diagnostics": diagnostics,
     }
+
+
+def require_edit_of_row(given: argparse.Namespace, embeddings: Embeddings) -> None:
+    """Refuse an edit that was made in another way, or against another attribute, than the row."""
+    if (given.edit is None) != (given.method in WITHOUT_EDIT):
+        found = "none" if given.edit is None else str(given.edit)
+        expected = "--edit for an edit's row, and for no other"
+        raise refuse(f"--method {given.method}", expected, found, "correct the two")
+    edit = embeddings.provenance["edit"]
+    if edit is None or edit["method"] == IMPORTED:
+        return
+    if (edit["method"], edit.get("attribute")) != (given.method, given.attribute):
+        expected = f"an edit by {given.method} against {given.attribute}"
+        found = f"one by {edit['method']} against {edit.get('attribute')}"
+        raise refuse(str(given.edit), expected, found, "give the edit of this row")
 
 
 def training_rows(given: argparse.Namespace, cohort: Cohort) -> tuple[Rows, Rows | None]:
@@ -154,11 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from workflow_scripts.debiased_noise.probe_step import read_inputs, recipe_of, train_probe
     from workflow_scripts.debiased_noise.step_session import set_up_one
 
-    if (given.edit is None) != (given.method in WITHOUT_EDIT):
-        found = "none" if given.edit is None else str(given.edit)
-        expected = "--edit for an edit's row, and for no other"
-        raise refuse(f"--method {given.method}", expected, found, "correct the two")
     embeddings, cohort = read_inputs(given)
+    require_edit_of_row(given, embeddings)
     test = cohort.rows("test", one_class=True)
     if len(test) == 0:
         raise refuse(str(given.manifest), "test images", "none", "choose another split policy")

@@ -27,6 +27,7 @@ from workflow_scripts.debiased_noise.noise_edit import (
     require_noise,
     write_edit,
 )
+from workflow_scripts.debiased_noise.protocols import IMPORTED
 from workflow_scripts.files import sha256_of, write_atomic
 from workflow_scripts.problems import refuse
 
@@ -89,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.way == "import":
         noise = read_released(given.file, given.size)
         about = {"file": given.file.name, "sha256": sha256_of(given.file)}
-        write_edit(given.out, noise, {"method": "imported", "phantom": False, "source": about})
+        write_edit(given.out, noise, {"method": IMPORTED, "phantom": False, "source": about})
     else:
         noise, _ = read_edit(given.edit)
         write_released(given.out, noise)

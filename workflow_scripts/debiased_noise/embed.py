@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from workflow_scripts.datasets.pixels import Store
 
 log = logging.getLogger(__name__)
+TOLD = ("method", "attribute", "checkpoint", "dataset", "l2_norm", "largest", "image_queries")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,6 +91,7 @@ def provenance(
         "dataset": card["dataset"],
         "index_sha256": sha256_of(given.index),
         "edit_sha256": edit_card["sha256"] if edit_card else None,
+        "edit": edit_card and {name: edit_card[name] for name in TOLD if name in edit_card},
     }
 
 

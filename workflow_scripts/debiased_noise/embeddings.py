@@ -26,7 +26,7 @@ class Embeddings(NamedTuple):
         values: shape (N, F), float32, finite.
         image_id: shape (N,).
         provenance: which model (`backbone_sha256`, `checkpoint`), which data set, which edit
-            (`edit_sha256`, None without), whether anything is a phantom.
+            (`edit_sha256` and `edit`, None without), whether anything is a phantom.
     """
 
     values: Floats

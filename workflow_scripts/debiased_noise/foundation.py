@@ -6,7 +6,7 @@ here, after the edit, as it would behind an API.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
-NORMALISATIONS = ("none", "mean_std")  # histogram equalisation has no fixed pixel scale
+Prepare = Callable[["Tensor"], "Tensor"]
+ABOUT = ("checkpoint", "backbone_sha256", "phantom", "pretrained")  # for provenance
 
 
 class FoundationModel:
@@ -32,7 +33,7 @@ class FoundationModel:
         batch_size: images of one forward pass; embeddings do not depend on it beyond 1e-6.
 
     Raises:
-        InputError: the checkpoint normalises in a way that a fixed edit cannot go through.
+        InputError: a gray network with constants for three channels.
     """
 
     def __init__(
@@ -44,31 +45,14 @@ class FoundationModel:
     ) -> None:
         import torch
 
-        kind = input_card["normalisation"]
-        if kind not in NORMALISATIONS or input_card.get("channels", "RGB") != "RGB":
-            raise refuse(
-                "checkpoint",
-                f"RGB input with normalisation {' or '.join(NORMALISATIONS)}",
-                f"{input_card.get('channels')} with {kind}",
-                "choose another checkpoint for noise edits",
-            )
         self.network = network.eval().requires_grad_(False).to(device)
         self.input_size = int(input_card["size"])
         self.device, self.batch_size = torch.device(device), batch_size
-        self._constants: tuple[Tensor, Tensor] | None = None
-        if kind == "mean_std":
-            mean, std = (
-                torch.tensor(input_card[name], dtype=torch.float32, device=device).view(3, 1, 1)
-                for name in ("mean", "std")
-            )
-            self._constants = (mean, std)
+        self._prepare = preparation(input_card, self.device)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings through which gradients flow to the images, never to the weights."""
-        if self._constants is not None:
-            mean, std = self._constants
-            images = (images - mean) / std
-        embeddings: Tensor = self.network(images)
+        embeddings: Tensor = self.network(self._prepare(images))
         return embeddings
 
     def embed(self, images: Tensor) -> Tensor:
@@ -81,6 +65,41 @@ class FoundationModel:
                 for part in torch.split(images, self.batch_size)
             ]
             return torch.cat(parts)
+
+
+def preparation(input_card: Mapping[str, Any], device: torch.device) -> Prepare:
+    """Return the step from edited pixels, shape (N, 3, H, W), to the network's own input.
+
+    Args:
+        input_card: `input` of a certificate. `mean_std` and `none` are of each pixel; `histogram`
+            equalises each edited image. A gray network gets the mean of the channels.
+        device: of the network.
+
+    Raises:
+        InputError: a gray network with constants for three channels.
+    """
+    import torch
+
+    kind, is_gray = input_card["normalisation"], input_card.get("channels", "RGB") == "gray"
+    if kind == "mean_std":
+        if is_gray:
+            advice = "set its normalisation to none or histogram"
+            raise refuse("checkpoint", "constants for RGB input", "a gray network", advice)
+        mean, std = (
+            torch.tensor(input_card[name], dtype=torch.float32, device=device).view(3, 1, 1)
+            for name in ("mean", "std")
+        )
+        return lambda images: (images - mean) / std
+    if kind == "histogram":
+        from workflow_scripts.debiased_noise.equalisation import equalised
+
+        return lambda images: equalised(_gray(images) if is_gray else images)
+    return _gray if is_gray else lambda images: images
+
+
+def _gray(images: Tensor) -> Tensor:
+    """Return the mean of the channels, shape (N, 1, H, W); those of an X-ray are equal."""
+    return images.mean(dim=1, keepdim=True)
 
 
 def load_foundation(

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from workflow_scripts.command_line import run
+from workflow_scripts.debiased_noise.foundation import ABOUT
 from workflow_scripts.debiased_noise.noise_edit import gaussian_edit, norms, read_edit, write_edit
 from workflow_scripts.randomness import named_rng
 
 log = logging.getLogger(__name__)
-KEPT = ("attribute", "dataset", "checkpoint", "backbone_sha256", "phantom")
+KEPT = ("attribute", "protocol", "dataset", *ABOUT)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

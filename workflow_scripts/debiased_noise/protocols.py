@@ -22,6 +22,7 @@ METHODS = {  # name in paths -> row of the table
     "gaussian_gezo_paper": "Gaussian as GeZO paper",
 }
 WITHOUT_EDIT = ("erm", BALANCED)
+IMPORTED = "imported"  # what the card of a released file says: it may stand for any row
 
 
 def option(why: str, source: str) -> Any:  # noqa: ANN401, typed by the annotation of its field

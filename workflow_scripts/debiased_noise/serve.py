@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     require_token_outside(given.host, token)
     tune_allocator()
 
-    from workflow_scripts.debiased_noise.foundation import load_foundation
+    from workflow_scripts.debiased_noise.foundation import ABOUT, load_foundation
     from workflow_scripts.debiased_noise.service import (
         EmbeddingServer,
         ServedModel,
@@ -86,8 +86,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     set_threads(given.threads)
     device = "cuda:0" if given.gpus else "cpu"
     model, certificate = load_foundation(given.backbone, given.certificate, device)
-    names = ("checkpoint", "architecture", "backbone_sha256", "phantom")
-    about = {name: certificate[name] for name in names}
+    about = {name: certificate[name] for name in (*ABOUT, "architecture")}
     served = ServedModel(model, model.input_size, certificate["feature_dim"], about)
     limits = ServiceLimits(max_images=given.max_images, max_waiting=given.max_waiting)
     try:

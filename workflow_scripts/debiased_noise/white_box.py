@@ -137,14 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = build_parser().parse_args(arguments)
 
     from workflow_scripts.debiased_noise.edit_inputs import read_edit_inputs
-    from workflow_scripts.debiased_noise.foundation import load_foundation
+    from workflow_scripts.debiased_noise.foundation import ABOUT, load_foundation
     from workflow_scripts.debiased_noise.noise_edit import norms, write_edit
     from workflow_scripts.debiased_noise.step_session import set_up_one
 
     devices = set_up_one(given)
     device = str(devices.fabric.device)
     model, certificate = load_foundation(given.backbone, given.certificate, device)
-    about = {name: certificate[name] for name in ("checkpoint", "backbone_sha256", "phantom")}
+    about = {name: certificate[name] for name in ABOUT}
     inputs = read_edit_inputs(given, about, model.input_size, device)
     noise, losses = train(given, devices, model, inputs)
     card = {

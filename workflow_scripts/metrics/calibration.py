@@ -120,6 +120,28 @@ def ece_of_draws(
     return errors
 
 
+def calibrated_ece(
+    chance: Floats, rng: np.random.Generator, n_draws: int, n_bins: int = N_BINS
+) -> Floats:
+    """Return the ECE that chance alone gives to a perfectly calibrated forecast, shape (n_draws,).
+
+    What happens is drawn from the stated chances, all cases independent, so that every ECE above
+    0 is sampling error. An ECE means something only beside it: with few cases it is never 0.
+
+    Args:
+        chance: stated, shape (N,).
+        rng: source of the draws.
+        n_draws: how many.
+        n_bins: of equal width.
+    """
+    place = bin_of(chance, n_bins)
+    found = np.empty(n_draws)
+    for i in range(n_draws):
+        gap = chance - (rng.random(len(chance)) < chance)
+        found[i] = np.abs(np.bincount(place, weights=gap, minlength=n_bins)).sum()
+    return found / max(len(chance), 1)
+
+
 def brier_of_draws(present: NDArray[np.bool_], chance: Floats, place: Counts) -> ManyStatistic:
     """Return a function from the patients' weights to the Brier score; as `ece_of_draws`."""
     n_patients = int(place.max(initial=-1)) + 1

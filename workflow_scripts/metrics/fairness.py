@@ -20,28 +20,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from workflow_scripts.metrics.classification import binary_roc_auc
-from workflow_scripts.metrics.statistics import resamples
 
 Counts = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Measure = Callable[[Counts], Floats]
 
+ATTRIBUTES = {  # as the manifest names them -> as tables say who is in the group
+    "sex": "sex",
+    "age_years": "age over 60",
+    "race": "race White",
+}
 IN_GROUP, OUT_OF_GROUP = 1, 0
 NEGATIVE, POSITIVE = 0, 1
-
-
-class Units(NamedTuple):
-    """Counts of what is drawn or shuffled as a whole: one patient's images in one group.
-
-    Attributes:
-        counts: cases by true and predicted label, shape (U, 2, 2).
-        group: 1 or 0, shape (U,).
-        patient: number of the patient, shape (U,).
-    """
-
-    counts: Counts
-    group: NDArray[np.int64]
-    patient: NDArray[np.int64]
 
 
 def outcome_counts(group: ArrayLike, truth: ArrayLike, predicted: ArrayLike) -> Counts:
@@ -185,98 +175,6 @@ GAPS: dict[str, Measure] = {  # 0 is fair; each stands beside its permutation nu
     "accuracy_gap": accuracy_gap,
 }
 LEVELS: dict[str, Measure] = {"accuracy": accuracy, "worst_subgroup": worst_subgroup}
-
-
-def units_of(
-    group: ArrayLike, truth: ArrayLike, predicted: ArrayLike, patients: ArrayLike
-) -> Units:
-    """Return the counts of each patient in each group that the patient's images are in.
-
-    A patient has one sex; an age group can change between two examinations.
-
-    Args:
-        group: 0 or 1, shape (N,).
-        truth: 0 or 1, shape (N,).
-        predicted: 0 or 1, shape (N,).
-        patients: patient of each case, shape (N,), any type.
-    """
-    group = np.asarray(group, dtype=np.int64)
-    _, patient = np.unique(np.asarray(patients), return_inverse=True)
-    pairs, unit = np.unique(patient * 2 + group, return_inverse=True)
-    place = unit * 4 + np.asarray(truth, np.int64) * 2 + np.asarray(predicted, np.int64)
-    counts = np.bincount(place, minlength=4 * len(pairs)).reshape(-1, 2, 2)
-    return Units(counts, pairs % 2, pairs // 2)
-
-
-def bootstrap_counts(units: Units, rng: np.random.Generator, n_resamples: int) -> Counts:
-    """Return the counts of resamples in which patients are drawn with replacement.
-
-    Returns:
-        Shape (n_resamples, 2, 2, 2); `percentiles` turns a measure of it into an interval.
-    """
-    n_patients = int(units.patient.max(initial=-1)) + 1
-    by_patient = np.zeros((n_patients, 2, 2, 2), dtype=np.int64)
-    np.add.at(by_patient, (units.patient, units.group), units.counts)
-    flat = by_patient.reshape(n_patients, 8)
-    if n_patients == 0:
-        return np.zeros((0, 2, 2, 2), dtype=np.int64)
-    drawn = np.stack([weights @ flat for weights in resamples(n_patients, rng, n_resamples)])
-    return drawn.reshape(-1, 2, 2, 2)
-
-
-def permuted_counts(units: Units, rng: np.random.Generator, n_permutations: int) -> Counts:
-    """Return the counts when groups are dealt anew to the units: the attribute says nothing.
-
-    Units are shuffled whole, so that the images of a patient stay together.
-
-    Returns:
-        Shape (n_permutations, 2, 2, 2).
-    """
-    flat = units.counts.reshape(-1, 4)
-    total = flat.sum(axis=0)
-    dealt = np.stack(
-        [rng.permutation(units.group) @ flat for _ in range(n_permutations)]
-    )  # (R, 4): counts of the group
-    return np.stack([total - dealt, dealt], axis=1).reshape(-1, 2, 2, 2)
-
-
-class Null(NamedTuple):
-    """What a gap is when the attribute says nothing.
-
-    Attributes:
-        mean: of the gap over permutations; NaN if never defined.
-        high: 95 % quantile.
-        p_value: share of permutations with a gap at least as large as found, the found one
-            counted in; NaN where the found gap is undefined.
-    """
-
-    mean: float
-    high: float
-    p_value: float
-
-
-def permutation_null(found: float, permuted: Floats) -> Null:
-    """Return the null of a gap from its values under permutation, shape (R,), NaN left out.
-
-    >>> permutation_null(0.5, np.array([0.0, 0.1, 0.2, 0.5]))
-    Null(mean=0.2, high=0.4549999999999999, p_value=0.4)
-    """
-    known = permuted[~np.isnan(permuted)]
-    if len(known) == 0:
-        return Null(math.nan, math.nan, math.nan)
-    # 1e-12: the same counts in another order of operations must count as equal
-    as_large = int((known >= found - 1e-12).sum())
-    p_value = math.nan if math.isnan(found) else (1 + as_large) / (1 + len(known))
-    return Null(float(known.mean()), float(np.quantile(known, 0.95)), p_value)
-
-
-def percentiles(values: Floats) -> tuple[float, float]:
-    """Return the central 95 % of the defined values, NaN for fewer than two."""
-    known = values[~np.isnan(values)]
-    if len(known) < 2:
-        return math.nan, math.nan
-    low, high = np.quantile(known, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def group_auc(group: ArrayLike, truth: ArrayLike, score: ArrayLike) -> tuple[float, float]:

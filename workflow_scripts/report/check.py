@@ -109,7 +109,7 @@ def _read_index_if_there(folder: Path, entry: Json) -> str:
     layout = layout_named(entry["layout"])
     check_options(layout, entry)
     if not folder.is_dir() or not any(folder.iterdir()):
-        return how_to_get(layout)
+        return how_to_get(layout, entry)
     layout.read(folder, entry)
     return ""
 

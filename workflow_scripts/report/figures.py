@@ -51,12 +51,12 @@ def dots(values: Sequence[Value]) -> Figure:
     """Return a dot plot of one table, in the metrics' units.
 
     Protocols share the panels, each with its colour and marker. A value that is undefined or was
-    not run has no dot.
+    not run has no dot; a column without any has no panel, unless no column has one.
     """
     from matplotlib.figure import Figure
 
-    parts = blocks(values)
-    columns = list(dict.fromkeys(column for part in parts for column in part.columns))
+    parts = [part for part in blocks(values) if _defined(part)] or blocks(values)
+    columns = _shown_columns(parts)
     rows = list(dict.fromkeys(row for part in parts for row in part.rows))
     n_across = min(PANELS_A_ROW, len(columns))
     n_down = math.ceil(len(columns) / n_across)
@@ -70,8 +70,20 @@ def dots(values: Sequence[Value]) -> Figure:
             _chance_lines(axis, column.name, values)  # it belongs to the first metric of a cell
     for axis in axes.flat[len(columns) :]:
         axis.set_visible(False)
-    _decorate(figure, values[0].table, parts)
+    _decorate(figure, values, parts)
     return figure
+
+
+def _shown_columns(parts: Sequence[Block]) -> list[Column]:
+    """Return the columns of all protocols that have a defined value; all where none has."""
+    columns = dict.fromkeys(column for part in parts for column in part.columns)
+    defined = {column for part in parts for column in _defined(part)}
+    return [column for column in columns if column in defined or not defined]
+
+
+def _defined(part: Block) -> set[Column]:
+    """Return the columns of a protocol that have a defined value."""
+    return {column for (_, column), value in part.values.items() if not math.isnan(value.value)}
 
 
 def _panel(axis: Axes, column: Column, rows: Sequence[str], parts: Sequence[Block]) -> None:
@@ -109,24 +121,29 @@ def _chance_lines(axis: Axes, column: str, values: Sequence[Value]) -> None:
         axis.axvline(100 * level, color=GREY, linewidth=0.9, linestyle=(0, (4, 2)), zorder=1)
 
 
-def _decorate(figure: Figure, table: str, parts: Sequence[Block]) -> None:
+def _decorate(figure: Figure, values: Sequence[Value], parts: Sequence[Block]) -> None:
     """Add the title, the legend and, for phantoms, the warning across every panel."""
     from matplotlib.lines import Line2D
 
     is_phantom = any(part.is_phantom for part in parts)
     warning = "\nPHANTOM: synthetic patients; says nothing about real data" if is_phantom else ""
-    figure.suptitle(f"{table}{warning}", x=0.01, ha="left", fontsize=9, fontweight="bold")
+    title = f"{values[0].table}{warning}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, fontweight="bold")
     handles = []
     for part in parts:
         colour, marker = STYLES[part.protocol]
         label = f"{part.protocol} protocol"
         handles.append(Line2D([], [], color=colour, marker=marker, markersize=4, label=label))
-    dashes = (0, (4, 2))
-    handles += [
-        Line2D([], [], color=GREY, linewidth=1.3, label="95 % interval"),
-        Line2D([], [], color=GREY, linewidth=0.9, linestyle=dashes, label="chance level"),
-    ]
-    figure.legend(handles=handles, loc="outside lower left", ncols=len(handles), frameon=False)
+    if any(not math.isnan(value.ci_low) for value in values):
+        handles.append(Line2D([], [], color=GREY, linewidth=1.3, label="95 % interval"))
+    if any(value.metric == CHANCE for value in values):
+        dashes = (0, (4, 2))
+        handles.append(
+            Line2D([], [], color=GREY, linewidth=0.9, linestyle=dashes, label="chance level")
+        )
+    figure.legend(
+        handles=handles, loc="outside lower left", ncols=max(1, len(handles)), frameon=False
+    )
     for axis in figure.axes if is_phantom else ():
         axis.text(
             0.5, 0.5, "PHANTOM", transform=axis.transAxes, rotation=30, zorder=0.5,

@@ -45,9 +45,9 @@ NO_ACCESS, NOT_COMPARABLE, NOT_RUN = "no access", "not comparable", "not run"
 VERDICTS = (REPRODUCED, OUTSIDE, NO_ACCESS, NOT_COMPARABLE, NOT_RUN)
 COLUMNS = (
     "system", "table", "row", "column", "metric", "protocol", "published", "spread", "unit",
-    "ours", "ours_low", "ours_high", "difference", "tolerance", "verdict", "reason", "data",
-    "n", "seeds", "source", "note", "tolerance_reason", "granularity", "granularity_reason",
-    "could_explain",
+    "ours", "ours_low", "ours_high", "ours_seed_std", "difference", "tolerance", "verdict",
+    "reason", "data", "n", "seeds", "source", "note", "tolerance_reason", "granularity",
+    "granularity_reason", "could_explain",
 )  # fmt: skip
 DECIMALS = 4  # of numbers in the printed unit; papers print two
 # Intervals over the rows of a table (other checkpoints), which are the same here and in print
@@ -71,7 +71,7 @@ class Entry:
         """The options in which the protocols differ, for a value that is outside."""
         if self.verdict != OUTSIDE:
             return ()
-        return differences(self.published.table, self.published.system)
+        return differences(self.published.table)
 
     @property
     def scale(self) -> float:
@@ -124,6 +124,17 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
     relation = "within" if verdict == REPRODUCED else "beyond"
     texts = shown(off, published), shown(published.tolerance, published)
     return verdict, f"difference {texts[0]} {relation} the tolerance {texts[1]}"
+
+
+def ours_shown(entry: Entry) -> str:
+    """Return our value with its interval and its spread over seeds, as far as they are known."""
+    ours, cell = entry.ours, entry.published
+    if ours is None:
+        return ""
+    texts = [shown(entry.scale * x, cell) for x in (ours.value, ours.ci_low, ours.ci_high)]
+    interval = f" [{texts[1]}, {texts[2]}]" if texts[1] and texts[2] else ""
+    spread = shown(entry.scale * ours.seed_std, cell)
+    return f"{texts[0]}{interval}{f', seeds ± {spread}' if spread else ''}"
 
 
 def shown(number: float, published: Published) -> str:
@@ -180,7 +191,9 @@ def _csv_line(entry: Entry) -> list[str]:
     """Return the fields of one entry, in the order of COLUMNS."""
     cell, ours = entry.published, entry.ours
     numbers = [cell.value, cell.spread]
-    found = [ours.value, ours.ci_low, ours.ci_high] if ours else [math.nan] * 3
+    found = [math.nan] * 4
+    if ours:
+        found = [ours.value, ours.ci_low, ours.ci_high, ours.seed_std]
     return [
         cell.system, cell.table, cell.row, cell.column, cell.metric, ours.protocol if ours else "",
         *(as_text(x, DECIMALS) for x in numbers), cell.unit,
@@ -268,7 +281,7 @@ def _markdown_grid(table: str, entries: Sequence[Entry]) -> list[str]:
         spread = "" if math.isnan(cell.spread) else f" ± {shown(cell.spread, cell)}"
         texts = [
             cell.row, cell.column, cell.metric, f"{shown(cell.value, cell)}{spread}",
-            shown(entry.scale * ours.value, cell) if ours else "", ours.protocol if ours else "",
+            ours_shown(entry), ours.protocol if ours else "",
             shown(entry.difference, cell), shown(cell.tolerance, cell),
             entry.verdict, entry.reason, cell.note,
         ]  # fmt: skip

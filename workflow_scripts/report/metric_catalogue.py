@@ -6,12 +6,13 @@ A new metric is one line here; docs/reference/tables.md says what the metric mea
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from workflow_scripts.problems import nearest, refuse
 
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 CHANCE = "chance"  # the chance level of a cell's first metric
+CONSTANT = "constant_prediction"  # a cell that predicts one class has no gap, and wins nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,32 @@ MULTI_LABEL = _with_drop(
         **{f"ap_{finding_name(name)}": Metric(f"AP {name}") for name in CHEST_FINDINGS},
     }
 )
+
+
+def _with_null(gaps: dict[str, Metric]) -> dict[str, Metric]:
+    """Return gaps between groups, and what each is when the groups are dealt anew."""
+    found = dict(gaps)
+    for name, gap in gaps.items():
+        chance = f"{gap.title} by chance"
+        found[f"{name}_null"] = replace(gap, title=chance, better=NEITHER)
+        found[f"{name}_null_high"] = replace(gap, title=f"{chance}, 95 % quantile", better=NEITHER)
+        found[f"{name}_p"] = plain(f"p of {gap.title}", NEITHER, high=1.0, decimals=4)
+    return found
+
+
+FAIRNESS_GAPS = _with_null(
+    {
+        "eo_n": Metric("EO_n gap", LOWER),
+        "eo_p": Metric("EO_p gap", LOWER),
+        "coded_di": plain("coded DI: |1 - TPR ratio|", LOWER),
+        "disparate_impact": plain("|1 - disparate impact|", LOWER),
+        "demographic_parity": Metric("demographic parity gap", LOWER),
+        "equalized_odds": Metric("equalized odds gap, max", LOWER),
+        "equalized_odds_mean": Metric("equalized odds gap, mean", LOWER),
+        "accuracy_gap": Metric("accuracy gap", LOWER),
+        "auc_gap": Metric("AUC gap", LOWER),
+    }
+)
 METRICS: dict[str, Metric] = {
     **MULTI_LABEL,
     "ece": Metric("mean ECE", LOWER),
@@ -98,30 +125,7 @@ METRICS: dict[str, Metric] = {
     "auc": Metric("AUC"),
     "attentive_diffusion": Metric("attentive diffusion", NEITHER),
     "worst_subgroup": Metric("worst subgroup"),
-    "eo_n": Metric("EO_n gap", LOWER),
-    "eo_p": Metric("EO_p gap", LOWER),
-    "coded_di": plain("coded DI: |1 - TPR ratio|", LOWER),
-    "disparate_impact": plain("|1 - disparate impact|", LOWER),
-    "demographic_parity": Metric("demographic parity gap", LOWER),
-    "equalized_odds": Metric("equalized odds, max", LOWER),
-    "equalized_odds_mean": Metric("equalized odds, mean", LOWER),
-    "accuracy_gap": Metric("accuracy gap", LOWER),
-    "eo_n_null": Metric("EO_n by chance", NEITHER),
-    "eo_p_null": Metric("EO_p by chance", NEITHER),
-    "coded_di_null": plain("coded DI by chance", NEITHER),
-    "disparate_impact_null": plain("|1 - disparate impact| by chance", NEITHER),
-    "demographic_parity_null": Metric("demographic parity by chance", NEITHER),
-    "equalized_odds_null": Metric("equalized odds, max, by chance", NEITHER),
-    "equalized_odds_mean_null": Metric("equalized odds, mean, by chance", NEITHER),
-    "accuracy_gap_null": Metric("accuracy gap by chance", NEITHER),
-    "eo_n_p": plain("p of EO_n", NEITHER, high=1.0, decimals=4),
-    "eo_p_p": plain("p of EO_p", NEITHER, high=1.0, decimals=4),
-    "coded_di_p": plain("p of coded DI", NEITHER, high=1.0, decimals=4),
-    "disparate_impact_p": plain("p of disparate impact", NEITHER, high=1.0, decimals=4),
-    "demographic_parity_p": plain("p of demographic parity", NEITHER, high=1.0, decimals=4),
-    "equalized_odds_p": plain("p of equalized odds, max", NEITHER, high=1.0, decimals=4),
-    "equalized_odds_mean_p": plain("p of equalized odds, mean", NEITHER, high=1.0, decimals=4),
-    "accuracy_gap_p": plain("p of accuracy gap", NEITHER, high=1.0, decimals=4),
+    **FAIRNESS_GAPS,
     "accuracy_negatives_in": Metric("negatives of the group"),
     "accuracy_positives_in": Metric("positives of the group"),
     "accuracy_negatives_out": Metric("negatives of the others"),
@@ -130,13 +134,12 @@ METRICS: dict[str, Metric] = {
     "positive_rate_out": Metric("positive rate of the others", NEITHER),
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
-    "auc_gap": Metric("AUC gap", LOWER),
     "auc_worst": Metric("AUC of the worse group"),
     "leak_frozen": Metric("attribute found, frozen head", NEITHER),
     "leak_frozen_auc": Metric("attribute AUC, frozen head", NEITHER),
     "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
     "leak_retrained_auc": Metric("attribute AUC, re-trained head", NEITHER),
-    "constant_prediction": Metric("seeds that predict one class only", NEITHER, decimals=0),
+    CONSTANT: Metric("seeds that predict one class only", NEITHER, decimals=0),
     "dice": Metric("Dice"),
     **{f"dice_{one}": Metric(f"Dice {one.upper()}") for one in ("lv", "myo", "rv")},
     "hd95_mm": plain("HD95", LOWER, "mm", decimals=2),
@@ -202,7 +205,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
-    "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll", "p_dsc", "p_nll"),
+    "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
         *(f"spearman_mhd_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -212,6 +215,10 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
+    ),
+    "debiased_noise_backbones": (
+        *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
+        *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
 # What the rows of a table are, where they are not checkpoints.
@@ -223,6 +230,7 @@ ROW_TITLES: dict[str, str] = {
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_backbones": "method, backbone",
 }
 
 
@@ -236,6 +244,16 @@ def metric_named(name: str) -> Metric:
         step = f"{nearest(name, METRICS)}; a new one is a line in report/metric_catalogue.py"
         raise refuse("metric", "a metric of the catalogue", repr(name), step)
     return METRICS[name]
+
+
+def p_value_of(metric: str) -> str:
+    """Return the name of a metric's p-value against a baseline; there need not be one.
+
+    >>> p_value_of("nll"), p_value_of("dice")
+    ('p_nll', 'dice_p_value')
+    """
+    behind = f"{metric}_p_value"
+    return behind if behind in METRICS else f"p_{metric}"
 
 
 def row_title(table: str) -> str:

@@ -37,8 +37,9 @@ SYSTEM_TITLES = {  # a system that is not named here appears under its own name
     "trust_matrix": "Trust matrix: what the five papers never did together",
 }
 LEDGER_HEAD = (
-    "table", "row", "column", "metric", "published", "ours", "difference", "tolerance", "verdict",
-    "reason", "granularity", "could_explain", "note",
+    "table", "row", "column", "metric", "published", "ours", "ours_low", "ours_high",
+    "ours_seed_std", "difference", "tolerance", "verdict", "reason",
+    "granularity", "could_explain", "note",
 )  # fmt: skip
 # what a page may do, whatever stands in it: nothing comes from anywhere else
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.predictions import METADATA_KEY
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 from workflow_scripts.report.long_form import PROTOCOLS
 from workflow_scripts.report.metric_catalogue import METRICS
 
@@ -113,11 +113,16 @@ def _header_problems(path: Path, content: Mapping[str, Any]) -> list[Problem]:
     if type(content.get("seed")) is not int:
         found = repr(content.get("seed"))
         problems.append(Problem(f"{path} key 'seed'", "an integer", found, AGAIN))
-    for name, known in (("kind", KINDS), ("metric", tuple(METRICS)), ("protocol", PROTOCOLS)):
-        if isinstance(content.get(name), str) and content[name] not in known:
-            problems.append(
-                Problem(f"{path} key {name!r}", " or ".join(known), content[name], AGAIN)
-            )
+    metric = "a metric of report/metric_catalogue.py"  # too many to name
+    for name, known, expected in (
+        ("kind", KINDS, " or ".join(KINDS)),
+        ("metric", METRICS, metric),
+        ("protocol", PROTOCOLS, " or ".join(PROTOCOLS)),
+    ):
+        word = content.get(name)
+        if isinstance(word, str) and word not in known:
+            step = nearest(word, known) if name == "metric" else AGAIN
+            problems.append(Problem(f"{path} key {name!r}", expected, word, step))
     return problems
 
 

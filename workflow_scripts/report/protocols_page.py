@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from workflow_scripts.command_line import run
+from workflow_scripts.cooperative_training import protocols as cooperative_training
 from workflow_scripts.crocodile.protocols import PROTOCOLS as CROCODILE
 from workflow_scripts.debiased_noise import protocols as debiased_noise
 from workflow_scripts.files import write_text
 from workflow_scripts.layer_ensembles.protocols import OPTIONS as LAYER_ENSEMBLES
-from workflow_scripts.ssl_transfer import invariance_protocols, protocols
+from workflow_scripts.ssl_transfer import invariance_protocols, protocols, training_protocols
 
 HEAD = """\
 # Protocols: what the released code did, and what is sound
@@ -26,7 +27,12 @@ compares; `corrected` is what a user should believe. The rows in bold differ.
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),
     ("SSL transfer: linear", protocols.LINEAR),
+    ("SSL transfer: fine-tuning", training_protocols.FINETUNE),
+    ("SSL transfer: saliency", training_protocols.SALIENCY),
+    ("SSL transfer: reconstruction", training_protocols.RECONSTRUCTION),
     ("SSL transfer: invariance", invariance_protocols.INVARIANCE),
+    ("Cooperative training: training", cooperative_training.TRAINING),
+    ("Cooperative training: scoring", cooperative_training.SCORING),
     ("Debiased noise: attribute classifier", debiased_noise.ATTRIBUTE),
     ("Debiased noise: white-box edit", debiased_noise.EDIT),
     ("Debiased noise: disease classifier", debiased_noise.HEAD),

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.metric_catalogue import (
     CHANCE,
+    CONSTANT,
     HIGHER,
     LOWER,
     NEITHER,
     SHOWN_METRICS,
     metric_named,
+    p_value_of,
     row_title,
 )
 
 DASH = "–"  # an undefined value  # noqa: RUF001
+MARK, LEVEL = "*", 0.05  # behind a value that differs from its baseline; level of the test
+WIDE = 6  # columns from which a LaTeX table is made as narrow as the text (ours)
 PHANTOM_WARNING = (
     "PHANTOM: made from synthetic patients to show that the workflow runs; "
     "says nothing about real data."
@@ -42,6 +46,7 @@ LATEX_SPECIAL = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
+    "*": r"$^{*}$",
     "–": "--",  # noqa: RUF001
 }
 T = TypeVar("T")
@@ -66,6 +71,8 @@ class Block:
         values: the value shown at (row, column); a cell that was not run is absent.
         chance: the chance level of each column as text; empty where it is unknown.
         best: the cells that hold the best value of their column.
+        marked: the cells that differ from their baseline, by a test that stands beside them.
+        is_tested: whether any of its cells has such a test.
     """
 
     protocol: str
@@ -75,6 +82,8 @@ class Block:
     values: dict[tuple[str, Column], Value]
     chance: tuple[str, ...]
     best: frozenset[tuple[str, Column]]
+    marked: frozenset[tuple[str, Column]] = frozenset()
+    is_tested: bool = False
 
     @property
     def is_phantom(self) -> bool:
@@ -98,6 +107,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
     first: dict[tuple[str, str], str] = {}  # each cell's first metric
     shown: dict[tuple[str, Column], Value] = {}
     chance: dict[str, list[float]] = {}
+    flagged = {(v.row, v.column) for v in values if v.metric == CONSTANT and v.value > 0}
     for value in values:
         if value.metric == CHANCE:
             chance.setdefault(value.column, []).append(value.value)
@@ -106,6 +116,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         if value.metric in SHOWN_METRICS.get(table, (own,)):
             shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
+    p_values = _p_values(values, shown)
     return Block(
         protocol=protocol,
         row_title=row_title(table),
@@ -113,8 +124,19 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         columns=columns,
         values=shown,
         chance=_chance_texts(columns, chance),
-        best=frozenset().union(*(_best_of(shown, column) for column in columns)),
+        best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
+        marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
+        is_tested=bool(p_values),
     )
+
+
+def _p_values(
+    values: Sequence[Value], shown: Mapping[tuple[str, Column], Value]
+) -> dict[tuple[str, Column], float]:
+    """Return the p-value of each shown cell that is tested against a baseline."""
+    known = {(value.row, value.column, value.metric): value.value for value in values}
+    places = {cell: (cell[0], cell[1].name, p_value_of(cell[1].metric)) for cell in shown}
+    return {cell: known[place] for cell, place in places.items() if place in known}
 
 
 def _in_order(items: Iterable[T]) -> tuple[T, ...]:
@@ -140,14 +162,19 @@ def _chance_text(levels: Sequence[float]) -> str:
 
 
 def _best_of(
-    shown: dict[tuple[str, Column], Value], column: Column
+    shown: dict[tuple[str, Column], Value], column: Column, flagged: Collection[tuple[str, str]]
 ) -> frozenset[tuple[str, Column]]:
-    """Return the cells with the best printed value; none where fewer than two are defined."""
+    """Return the cells with the best printed value; none where fewer than two are defined.
+
+    A flagged cell predicts one class for everybody: it has no gap, and wins nothing by that.
+    """
     metric = metric_named(column.metric)
     defined = {
         cell: metric.printed(value.value)
         for cell, value in shown.items()
-        if cell[1] == column and not math.isnan(value.value)
+        if cell[1] == column
+        and not math.isnan(value.value)
+        and (value.row, value.column) not in flagged
     }
     if len(defined) < 2 or metric.better == NEITHER:
         return frozenset()
@@ -189,6 +216,11 @@ def legend(block: Block) -> str:
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
         f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
     ]
+    if block.is_tested:
+        parts.append(
+            f"{MARK}: differs from the row it is compared with "
+            f"(two-sided Wilcoxon signed-rank test, Holm, p < {LEVEL})."
+        )
     return " ".join(parts)
 
 
@@ -209,10 +241,15 @@ def heading(column: Column) -> str:
 
 
 def cells_of(block: Block, row: str) -> list[tuple[str, bool]]:
-    """Return the text of each cell of a row and whether it is bold; empty where not run."""
+    """Return the text of each cell of a row and whether it is bold; empty where not run.
+
+    A value that differs from its baseline ends with MARK.
+    """
     return [
-        (entry(block.values[row, c]), (row, c) in block.best) if (row, c) in block.values
-        else ("", False)
+        (
+            entry(block.values[row, c]) + MARK * ((row, c) in block.marked),
+            (row, c) in block.best,
+        ) if (row, c) in block.values else ("", False)
         for c in block.columns
     ]  # fmt: skip
 
@@ -250,7 +287,8 @@ def _markdown_grid(block: Block) -> list[str]:
     data = ["data"] * block.is_phantom
     grid = [[block.row_title, *map(heading, block.columns), *data]]
     for row in block.rows:
-        texts = [f"**{text}**" if bold else text for text, bold in cells_of(block, row)]
+        cells = [(escape(text, MARKDOWN_SPECIAL), bold) for text, bold in cells_of(block, row)]
+        texts = [f"**{text}**" if bold else text for text, bold in cells]
         grid.append([escape(row, MARKDOWN_SPECIAL), *texts, *[data_of(block, row)] * len(data)])
     if any(block.chance):
         grid.append(["*chance level*", *block.chance, *[""] * len(data)])
@@ -260,21 +298,26 @@ def _markdown_grid(block: Block) -> list[str]:
 
 
 def latex(table: str, all_blocks: Sequence[Block]) -> str:
-    """Return the table as LaTeX, one `table` environment a protocol; needs package booktabs."""
-    parts = [r"% Needs \usepackage{booktabs}."]
+    """Return the table as LaTeX, one `table` environment a protocol.
+
+    Needs the packages booktabs, and graphicx where a table is wide.
+    """
+    parts = [r"% Needs \usepackage{booktabs,graphicx}."]
     for block in all_blocks:
         caption = f"{table}, protocol {block.protocol}. {legend(block)}"
         if block.is_phantom:
             caption = f"{PHANTOM_WARNING} {caption}"
         spec = "l" + "r" * len(block.columns) + "l" * block.is_phantom
+        is_wide = len(block.columns) >= WIDE
         parts += [
             r"\begin{table}[htbp]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
             rf"\caption{{{escape(caption, LATEX_SPECIAL)}}}",
             rf"\label{{tab:{table}-{block.protocol}}}",
+            *[r"\resizebox{\textwidth}{!}{%"] * is_wide,
             rf"\begin{{tabular}}{{{spec}}}",
             *_latex_grid(block),
-            r"\end{tabular}",
+            r"\end{tabular}" + "}" * is_wide,
             r"\end{table}",
         ]
     return "\n".join(parts) + "\n"

@@ -37,6 +37,12 @@ PANEL_INCHES = (2.4, 2.2)
 # Okabe and Ito's colours with a marker each, so that thirteen checkpoints can be told apart
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 MARKERS = ("o", "s")
+NAMES = {  # of predictors; the others are named as in their table
+    "imagenet_top1": "ImageNet top-1 accuracy (%)",
+    "attentive_diffusion": "attentive diffusion (% of the map)",
+    "lpips": "LPIPS, mean of three networks",
+}
+PERCENT = ("imagenet_top1", "attentive_diffusion")  # shown so; fractions in the tables
 
 
 def scatter(sets: Sequence[Points], all_names: Sequence[str]) -> Figure:
@@ -51,7 +57,7 @@ def scatter(sets: Sequence[Points], all_names: Sequence[str]) -> Figure:
 
     shown = {name for one in sets for name in one.checkpoints}
     names = [name for name in all_names if name in shown]
-    n_across = min(PANELS_A_ROW, len(sets))
+    n_across = min(max(PANELS_A_ROW, math.ceil(math.sqrt(len(sets)))), len(sets))
     n_down = math.ceil(len(sets) / n_across)
     legend_rows = math.ceil(len(names) / 4)
     size = (PANEL_INCHES[0] * n_across + 0.4, PANEL_INCHES[1] * n_down + 0.6 + 0.2 * legend_rows)
@@ -63,7 +69,7 @@ def scatter(sets: Sequence[Points], all_names: Sequence[str]) -> Figure:
         axis.set_visible(False)
     is_phantom = any(one.data == PHANTOM for one in sets)
     warning = "\nPHANTOM: synthetic patients; says nothing about real data" if is_phantom else ""
-    title = f"transfer accuracy against {sets[0].predictor}"
+    title = f"transfer accuracy against {predictor_name(sets[0].predictor)}"
     figure.suptitle(f"{title}{warning}", x=0.01, ha="left", fontsize=9, fontweight="bold")
     handles = []
     for name in names:
@@ -75,6 +81,21 @@ def scatter(sets: Sequence[Points], all_names: Sequence[str]) -> Figure:
     return figure
 
 
+def predictor_name(predictor: str) -> str:
+    """Return what an axis calls a predictor.
+
+    >>> predictor_name("invariance_h_flip_batch"), predictor_name("lpips_vgg")
+    ('whitened cosine under h_flip, batch statistics', 'LPIPS, vgg')
+    """
+    step, _, rest = predictor.partition("_")
+    if step == "invariance":
+        statistics = ", batch statistics" if rest.endswith("_batch") else ""
+        return f"whitened cosine under {rest.removesuffix('_batch')}{statistics}"
+    if step == "lpips" and rest:
+        return f"LPIPS, {rest}"
+    return NAMES.get(predictor, predictor)
+
+
 def _look(number: int) -> tuple[str, str]:
     """Return colour and marker of a checkpoint."""
     return COLOURS[number % len(COLOURS)], MARKERS[number // len(COLOURS) % len(MARKERS)]
@@ -82,7 +103,9 @@ def _look(number: int) -> tuple[str, str]:
 
 def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
     """Draw the points of one column, their intervals and the line through them."""
-    cells = zip(points.checkpoints, points.x, points.y, points.low, points.high, strict=True)
+    scale = 100 if points.predictor in PERCENT else 1
+    xs = [scale * x for x in points.x]
+    cells = zip(points.checkpoints, xs, points.y, points.low, points.high, strict=True)
     for name, x, y, low, high in cells:
         colour, marker = _look(names.index(name))
         if not math.isnan(low):
@@ -92,12 +115,13 @@ def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
     line = fit_line(points.x, points.y, points.errors)
     if not math.isnan(line.slope):
         span = np.array([min(points.x), max(points.x)])
-        axis.plot(span, 100 * (line.intercept + line.slope * span), color=GREY, linewidth=1.0)
+        heights = 100 * (line.intercept + line.slope * span)
+        axis.plot(scale * span, heights, color=GREY, linewidth=1.0)
     r = pearson(points.x, points.y)
     said = "too few points" if math.isnan(r.r) else f"r = {r.r:.2f}, p = {r.p_value:.2f}"
     axis.set_title(f"{points.column}\n{points.protocol}; {said}", fontsize=7, loc="left",
                    color=STYLES[points.protocol][0])  # fmt: skip
-    axis.set_xlabel(points.predictor, fontsize=7)
+    axis.set_xlabel(predictor_name(points.predictor), fontsize=7)
     axis.set_ylabel(metric_named(points.metric).heading, fontsize=7)
     axis.spines["left"].set_visible(True)
     if points.data == PHANTOM:

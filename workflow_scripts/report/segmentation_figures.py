@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
-from workflow_scripts.files import write_atomic
 from workflow_scripts.predictions import PHANTOM
 from workflow_scripts.randomness import named_rng
-from workflow_scripts.report.figures import DPI, RC
+from workflow_scripts.report.figures import RC, save
+from workflow_scripts.report.findings_figures import warn
 from workflow_scripts.report.kinds.segmentation import mean_interval_over_patients
 from workflow_scripts.report.predictions import read_case_columns, read_headers
 
@@ -49,15 +49,15 @@ def cases_figure(arrays: Arrays, title: str) -> Figure:
     axes = figure.subplots(max(1, len(ranks)), n_columns, squeeze=False)
     for row, rank in enumerate(ranks):
         image = arrays[f"{rank}_image"]
-        _picture(axes[row, 0], image, None, f"{rank}: {arrays[f'{rank}_name']}")
+        _picture(axes[row, 0], image, None, f"{rank}\n{arrays[f'{rank}_name']}")
         _picture(axes[row, 1], image, arrays[f"{rank}_truth"], "reference")
         for column, number in enumerate(passes):
             dice = float(arrays[f"{rank}_dice"][column])
             name = "FTN" if number == 0 else f"FTN + {number} x STN"
             labels = arrays[f"{rank}_pass{number}"]
-            _picture(axes[row, 2 + column], image, labels, f"{name}, Dice {100 * dice:.1f} %")
+            _picture(axes[row, 2 + column], image, labels, f"{name}\nDice {100 * dice:.1f} %")
     _structure_legend(figure)
-    figure.suptitle(title, fontsize=8)
+    warn(figure, title, str(arrays["data"]) == PHANTOM)
     return figure
 
 
@@ -82,7 +82,7 @@ def hard_examples_figure(arrays: Arrays, title: str) -> Figure:
         axes[2, column].axis("off")
     figure.colorbar(shown, ax=axes[2, :].tolist(), label="entropy (bits)", shrink=0.9, aspect=8)
     _structure_legend(figure)
-    figure.suptitle(title, fontsize=8)
+    warn(figure, title, str(arrays["data"]) == PHANTOM)
     return figure
 
 
@@ -115,7 +115,8 @@ def severity_figure(paths: Sequence[Path], title: str) -> Figure:
     from matplotlib.figure import Figure
 
     rows: dict[str, list[Arrays]] = {}
-    for header in read_headers(paths):
+    headers = read_headers(paths)
+    for header in headers:
         rows.setdefault(header.row, []).append(read_case_columns(header))
     first = next(iter(rows.values()))[0]
     corruptions = [one for one in dict.fromkeys(first["corruption"]) if one != NONE]
@@ -130,7 +131,7 @@ def severity_figure(paths: Sequence[Path], title: str) -> Figure:
     axes[0].set_ylabel("mean 3D Dice (%)")
     handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", fontsize=7, frameon=False)
-    figure.suptitle(title, fontsize=8)
+    warn(figure, title, any(header.data == PHANTOM for header in headers))
     return figure
 
 
@@ -162,8 +163,6 @@ def draw(kind: str, paths: Sequence[Path], title: str) -> Figure:
 
     with mpl.rc_context(RC):
         if kind == "severity":
-            if all(header.data == PHANTOM for header in read_headers(paths)):
-                title += " (phantom data)"
             return severity_figure(paths, title)
         with np.load(paths[0], allow_pickle=False) as stored:
             arrays = dict(stored)
@@ -180,8 +179,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--title", required=True)
     parser.add_argument("--out", type=Path, required=True, help="the picture (.png)")
     given = parser.parse_args(arguments)
-    figure = draw(given.kind, given.inputs, given.title)
-    write_atomic(given.out, lambda partial: figure.savefig(partial, format="png", dpi=DPI))
+    save(draw(given.kind, given.inputs, given.title), given.out)
 
 
 if __name__ == "__main__":

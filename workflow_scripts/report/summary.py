@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from workflow_scripts.command_line import run
@@ -45,7 +45,7 @@ def text_block(block: Block) -> list[str]:
     room = 0
     for i, column in enumerate(block.columns):
         entries = [cells_of(block, name)[i] for name in block.rows]
-        body = [f"*{text}" if bold else text for text, bold in entries]
+        body = [f">{text}" if bold else text for text, bold in entries]
         name, _, way = column.name.rpartition(" ")
         way = way if name else ""
         if len({one.metric for one in block.columns}) > 1:
@@ -82,7 +82,7 @@ def summary_text(
         lines += ["", *wrapped(PHANTOM_WARNING)]
     for block in main.blocks:
         lines += ["", f"{main.table}, protocol {block.protocol}", "", *text_block(block)]
-        lines += wrapped(legend(block).replace("Bold", "*"))
+        lines += wrapped(legend(block).replace("Bold", ">"))
     counts = count_cells((key_of(line), line["verdict"]) for line in ledger)
     lines += ["", "Ledger: printed values by verdict"]
     for table, count in counts.items():
@@ -143,6 +143,11 @@ def relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path, folder)).as_posix()
 
 
+def sheet_of(card: Path, sheets: Iterable[Path]) -> Path | None:
+    """Return the picture that lies in the folder of a data set's card, or below."""
+    return next((sheet for sheet in sheets if card.parent in sheet.parents), None)
+
+
 def read_content(options: argparse.Namespace, ledger: Sequence[Mapping[str, str]]) -> Content:
     """Return everything that the page shows."""
     folder = options.page.parent
@@ -153,13 +158,12 @@ def read_content(options: argparse.Namespace, ledger: Sequence[Mapping[str, str]
         read_section(path, figures, folder, makers.get(path.stem, ""), sources.get(path.stem))
         for path in options.tables
     )
-    sheets = {path.parent.name: path for path in options.sheets}
-    cards = read_described(options.cards, CARD_KEYS)
+    cards = zip(read_described(options.cards, CARD_KEYS), options.cards, strict=True)
     return Content(
         sections=tuple(sections),
         ledger=tuple(ledger),
         ledger_link=relative(options.ledger, folder),
-        cards=tuple((card, sheets.get(card["dataset"])) for card in cards),
+        cards=tuple((card, sheet_of(path, options.sheets)) for card, path in cards),
         certificates=tuple(read_described(options.certificates, CERTIFICATE_KEYS)),
         pictures=tuple(sorted(options.pictures, key=lambda path: path.name)),
         provenance=read_json(options.provenance) if options.provenance else None,
@@ -178,7 +182,7 @@ def arguments_parser() -> argparse.ArgumentParser:
         ("figures", "SVG", "pictures of the tables, named as these"),
         ("sources", "CSV", "predictions behind the tables, {table}.sources.csv"),
         ("cards", "JSON", "of the data sets"),
-        ("sheets", "PNG", "images of the data sets, {dataset}/contact_sheet.png"),
+        ("sheets", "PNG", "images of the data sets, in the folders of their cards"),
         ("certificates", "JSON", "of the checkpoints"),
         ("pictures", "PNG", "further figures, {system}_*.png"),
     ):

@@ -7,10 +7,11 @@ Light on purpose: imported each time Snakemake plans.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
+from workflow_scripts.ssl_transfer.columns import EVAL, Column, columns_of
 from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
 from workflow_scripts.ssl_transfer.training_plan import RECONSTRUCTION_RUN
 from workflow_scripts.ssl_transfer.transform_names import MULTI_VIEW, default_k
@@ -28,8 +29,6 @@ TRUNKS = ("alexnet", "vgg", "squeezenet")  # of LPIPS, in the order of the relea
 TRANSFER = ("few_shot", "linear", "finetune")  # steps whose accuracy is to be foretold
 MEASURES = {"saliency": "attentive_diffusion", "perceptual": "lpips", "invariance": "invariance"}
 DOMAINS = ("in_domain", "out_of_domain")
-EVAL = "eval"  # BatchNorm in evaluation mode
-Column = Mapping[str, Any]
 
 
 class AnalysisPlan:
@@ -41,14 +40,15 @@ class AnalysisPlan:
         self.top = f"{config['pathvars']['results']}/ssl_transfer"
         self.checkpoints: list[str] = self.section["checkpoints"]
 
-    def columns(self, step: str) -> list[Column]:
-        """Return the columns of a step's table; none where it is not configured.
+    def columns(self, step: str, protocol: str | None = None) -> list[Column]:
+        """Return the columns of a step's table, or of one protocol; none if not configured.
 
         The perceptual distance is that of every reconstruction.
         """
         if step == "perceptual" and step in self.section:
             step = "reconstruction"
-        return list(self.section.get(step, {}).get("columns", []))
+        section = self.section.get(step, {"columns": []})
+        return list(section["columns"] if protocol is None else columns_of(section, protocol))
 
     def protocols(self, step: str) -> list[Protocol]:
         """Return the protocols of a step; none where it is not configured."""
@@ -91,20 +91,21 @@ class AnalysisPlan:
             self.invariance_run(protocol, checkpoint, column)
             for protocol in step["protocols"]
             for checkpoint in self.checkpoints
-            for column in step["columns"]
+            for column in columns_of(step, protocol)
         ]
 
     def invariance_run(self, protocol: Protocol, checkpoint: str, column: Column) -> str:
         """Return the predictions of one cell."""
         dataset, transform = column["dataset"], column["transform"]
+        batch_norm = column.get("batch_norm", EVAL)
         if transform == MULTI_VIEW:
             run = MULTI_VIEW_RUN.format(protocol=protocol, checkpoint=checkpoint, dataset=dataset)
-            return f"{self.top}/multi_view/{run}/predictions.parquet"
+            step = "multi_view" if batch_norm == EVAL else "multi_view_batch"
+            return f"{self.top}/{step}/{run}/predictions.parquet"
         k = column.get("k", default_k(transform))
         run = INVARIANCE_RUN.format(
             checkpoint=checkpoint, dataset=dataset, transform=transform, k=k
         )
-        batch_norm = column.get("batch_norm", EVAL)
         return f"{self.top}/invariance/{protocol}-{batch_norm}/{run}/predictions.parquet"
 
     def invariance_column(self, wildcards: Any) -> str:  # noqa: ANN401, Snakemake's own type
@@ -266,12 +267,12 @@ class AnalysisPlan:
         shown = {}
         for step in self.transfer_tables():
             for protocol in self.protocols(step):
-                for column in self.columns(step):
+                for column in self.columns(step, protocol):
                     shown[protocol, column_name(column).split(" ")[0]] = True
         found = {"imagenet_top1": True} if shown else {}
         for step, metric in MEASURES.items():
             for protocol in self.protocols(step):
-                for column in self.columns(step):
+                for column in self.columns(step, protocol):
                     if (protocol, column["dataset"]) in shown:
                         found[_predictor(step, metric, column)] = True
         return list(found)

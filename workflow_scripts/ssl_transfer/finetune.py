@@ -28,6 +28,7 @@ from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
 from workflow_scripts.ssl_transfer.finetune_data import Task, add_task_arguments, read_task
 from workflow_scripts.ssl_transfer.finetune_grid import Candidate, best_candidate
+from workflow_scripts.ssl_transfer.finite import require_finite
 from workflow_scripts.ssl_transfer.training_protocols import FINETUNE
 from workflow_scripts.training.accumulation import share_batch
 from workflow_scripts.training.devices import add_device_arguments, request_of, set_up
@@ -70,6 +71,7 @@ def fine_tune(given: argparse.Namespace, found: Sequence[Candidate]) -> None:
         if setting.options.keep == "best":
             pieces.best.restore(pieces.network)
         logits = predict(setting, pieces.network, task.parts.test)
+        require_finite(logits, "scores of the test images")
         if devices.ranks.is_first:
             selection = pieces.selection
             result = {

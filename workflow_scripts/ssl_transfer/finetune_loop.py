@@ -99,8 +99,8 @@ class Pieces(NamedTuple):
 def rule_of(metric: str, options: FinetuneOptions, patience: int | None) -> SelectionRule:
     """Return when training stops and which weights are tested.
 
-    A value equal to the best counts as new best, as released; an undefined one never does
-    (released: NaN becomes the best and training never stops early).
+    A value equal to the best counts as new best, as released. Without patience nothing stops:
+    that is the search, where an undefined value never wins.
     """
     return SelectionRule(
         f"val_{metric}",
@@ -109,6 +109,7 @@ def rule_of(metric: str, options: FinetuneOptions, patience: int | None) -> Sele
         equal_resets=True,
         patience=patience or None,
         keep=options.keep,
+        undefined_is_best=options.undefined_is_best and bool(patience),
     )
 
 

@@ -30,6 +30,7 @@ from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, UNFIT
+from workflow_scripts.ssl_transfer.finite import require_finite
 from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
 from workflow_scripts.ssl_transfer.views import METADATA_KEY
 from workflow_scripts.ssl_transfer.whitening import Stored, read_whitening
@@ -101,7 +102,11 @@ def transformed_input(input_card: Mapping[str, Any], options: InvarianceOptions)
 def forward(
     network: nn.Module, views: Views, to_inputs: tuple[ToInput, ToInput], given: argparse.Namespace
 ) -> tuple[Floats, Floats]:
-    """Return the features of the clean images (N, F) and of their versions (N, K, F)."""
+    """Return the features of the clean images (N, F) and of their versions (N, K, F).
+
+    Raises:
+        InputError: features that are not finite.
+    """
     from workflow_scripts.ssl_transfer.batch_statistics import training_features
     from workflow_scripts.ssl_transfer.features import Forward, choose_device, extract
 
@@ -122,6 +127,8 @@ def forward(
             extract(network, images, to_input, how)
             for images, to_input in zip((views.clean, views.transformed), to_inputs, strict=True)
         ]
+    for part, what in zip(parts, ("images", "transformed images"), strict=True):
+        require_finite(part, f"features of the {what}")
     return parts[0], parts[1].reshape(len(views.clean), k, -1)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.problems import refuse
+from workflow_scripts.ssl_transfer.finite import require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -147,10 +148,24 @@ def dense_scorer(
             for one, row, column in zip(hidden, rows.tolist(), columns.tolist(), strict=True):
                 one[:, row : row + window, column : column + window] = fill[:, None, None]
             moved = (network(hidden).double() - clean).norm(dim=1)
-            scores: Floats = (moved / clean.norm()).cpu().numpy()
-        return scores
+            return relative(moved, clean)
 
     return score
+
+
+def relative(moved: Tensor, clean: Tensor) -> Floats:
+    """Return how far features moved relative to their length, shape (N,); NaN for a length of 0.
+
+    Args:
+        moved: distances, shape (N,).
+        clean: features of the image, shape (F,).
+
+    Raises:
+        InputError: a distance that is not finite.
+    """
+    require_finite(moved.cpu().numpy(), "features of the image and its occluded versions")
+    scores: Floats = (moved / clean.norm()).cpu().numpy()
+    return scores
 
 
 def per_image_statistics(network: nn.Module) -> nn.Module:

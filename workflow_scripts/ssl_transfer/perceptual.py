@@ -28,6 +28,7 @@ from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import CARD_KEYS, CERTIFICATE_KEYS, SYSTEM, read_keys
+from workflow_scripts.ssl_transfer.finite import require_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,6 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         network, is_trained = load_trunk(name, backbone, certificate)
         set_threads(given.threads)  # torch's own pool exists only now
         scores[f"lpips_{name}"] = distances(network, originals, others)
+        require_finite(scores[f"lpips_{name}"], f"perceptual distances by {name}")
         all_trained &= is_trained
     scores["lpips"] = np.mean(list(scores.values()), axis=0)
     card = read_keys(given.card, CARD_KEYS)

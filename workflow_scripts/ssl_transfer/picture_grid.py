@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,10 @@ def draw_grid(
     """
     from matplotlib.figure import Figure
 
-    size = (CELL_INCHES * max(2, len(column_names)) + 0.6, (CELL_INCHES + 0.12) * len(rows) + 0.9)
+    width = CELL_INCHES * max(2, len(column_names)) + 0.6
+    warning = ["PHANTOM, no real patients"] if data == PHANTOM else []
+    lines = [part for line in (*warning, *title) for part in wrap(line, int(14 * width))]
+    size = (width, (CELL_INCHES + 0.12) * len(rows) + 0.45 + 0.15 * len(lines))
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     axes = figure.subplots(len(rows), len(column_names), squeeze=False)
     for row, (cells, name) in enumerate(zip(rows, row_names, strict=True)):
@@ -53,8 +57,7 @@ def draw_grid(
                 place.set_title(column_names[column], fontsize=7)
             if column == 0:
                 place.set_ylabel(name, fontsize=7)
-    warning = ["PHANTOM, no real patients"] if data == PHANTOM else []
-    figure.suptitle("\n".join([*warning, *title]), fontsize=8)
+    figure.suptitle("\n".join(lines), fontsize=8)
     save = partial(figure.savefig, metadata={"Software": None})
     write_atomic(path, save)
 

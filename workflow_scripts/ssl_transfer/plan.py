@@ -7,6 +7,7 @@ from typing import Any
 
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.ssl_transfer.analysis_plan import AnalysisPlan
+from workflow_scripts.ssl_transfer.columns import column_conflicts, columns_of
 from workflow_scripts.ssl_transfer.protocols import (
     FEW_SHOT,
     LINEAR,
@@ -15,7 +16,7 @@ from workflow_scripts.ssl_transfer.protocols import (
     Protocol,
 )
 from workflow_scripts.ssl_transfer.training_plan import TrainingPlan
-from workflow_scripts.system_plan import Config, Named, SystemPlan
+from workflow_scripts.system_plan import Config, Conflict, Named, SystemPlan
 
 FEATURES = "{checkpoint}/{dataset}/{geometry}-{normalisation}"
 FEW_SHOT_RUN = "{protocol}/{checkpoint}/{dataset}/{n_way}way-{n_support}shot/seed{seed}"
@@ -42,6 +43,10 @@ class SslTransferPlan(SystemPlan):
                 yield Named(keys, column["dataset"], "datasets")
         yield from self.training.names()
         yield from self.analysis.names()
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield columns that repeat, and numbers that do not fit each other."""
+        yield from column_conflicts(self.section)
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the tables of class scores."""
@@ -101,7 +106,7 @@ class SslTransferPlan(SystemPlan):
         step = self.section[stage]
         for protocol in step["protocols"]:
             for checkpoint in self.section["checkpoints"]:
-                for column in step["columns"]:
+                for column in columns_of(step, protocol):
                     for seed in step["seeds"]:
                         yield dict(protocol=protocol, checkpoint=checkpoint, seed=seed, **column)
 

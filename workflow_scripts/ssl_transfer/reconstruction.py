@@ -13,29 +13,34 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import io
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from workflow_scripts.command_line import run
+from workflow_scripts.datasets.image_source import fifth_slice, file_of
 from workflow_scripts.datasets.pixels import network_input
 from workflow_scripts.files import read_json, write_atomic, write_json
 from workflow_scripts.predictions import data_name
 from workflow_scripts.problems import refuse
 from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
+from workflow_scripts.ssl_transfer.finite import require_finite
 from workflow_scripts.ssl_transfer.sample_images import (
     add_image_arguments,
     choose_images,
     decode_images,
 )
-from workflow_scripts.ssl_transfer.training_protocols import RECONSTRUCTION
+from workflow_scripts.ssl_transfer.training_protocols import RECONSTRUCTION, ReconstructionOptions
 from workflow_scripts.training import streams
 from workflow_scripts.training.devices import (
     Devices,
@@ -60,6 +65,7 @@ NOISE = 0.1  # upper end of the fixed noise (spec section 9)
 LEVELS = 6  # halvings of the generator; the noise's side is a multiple of 2 to it
 LOSS_EVERY = 50  # updates behind one row of the loss; ours
 ALL_PARTS = ("train", "val", "test")
+SAVED_AS_JPEG = (".jpg", ".jpeg", ".mha")  # released code: under the image's name; volumes too
 Preprocess = Callable[["Tensor"], "Tensor"]
 
 
@@ -76,18 +82,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from workflow_scripts.ssl_transfer.saliency import image_side
 
     backbone, certificate = load_checked(given.backbone, given.certificate)
+    options = RECONSTRUCTION[given.protocol]
     rows = choose_images(given, ALL_PARTS, "reconstruction")
+    if options.volume_slice == "fifth":
+        rows = rows.assign(path=rows["path"].map(fifth_slice))
     if len(rows) != 1:
         raise refuse("--image and --n-images", "one image", str(len(rows)), "name one")
     pixels = decode_images(
         rows, given.root, image_side(backbone, given.image_size), given.bit_depth
     )
     devices = set_up(request_of(given))
-    features = layer_features(frozen(devices.fabric.to_device(backbone)), given.layer)
-    n_updates = given.iterations + RECONSTRUCTION[given.protocol].extra_updates
-    found, losses = reconstruct(given, devices, features, certificate, pixels, n_updates)
+    to_device = devices.fabric.to_device
+    features = layer_features(frozen(to_device(backbone)), given.layer)
+    prepare = partial(preprocessing, certificate["input"], options)
+    goal = goal_of(features, prepare, pixels, to_device)
+    n_updates = given.iterations + options.extra_updates
+    found, losses = reconstruct(given, devices, goal, pixels, n_updates)
     save_png(pixels[0], given.original_out)
-    save_png(found, given.image_out)
+    save_png(as_saved(found, rows["path"].iloc[0], options), given.image_out)
     card = read_json(given.card)
     is_phantom = card["phantom"] or certificate["phantom"]
     write_json(
@@ -99,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             "image_id": str(rows["image_id"].iloc[0]),
             "data": data_name(card["dataset"], is_phantom, certificate["pretrained"]),
             "protocol": given.protocol,
-            "options": {**asdict(RECONSTRUCTION[given.protocol]), "layer": given.layer},
+            "options": {**asdict(options), "layer": given.layer},
             "updates": n_updates,
             "seed": given.seed,
             **losses,
@@ -112,71 +124,121 @@ def frozen(network: nn.Module) -> nn.Module:
     return network.eval().requires_grad_(requires_grad=False)
 
 
+class Goal(NamedTuple):
+    """What the generator is asked for.
+
+    Attributes:
+        side: of the image, pixels.
+        error: of images (1, 3, side, side) in [0, 1]: mean squared difference of the features.
+        error_of_black: of a black image.
+    """
+
+    side: int
+    error: Callable[[Tensor], Tensor]
+    error_of_black: float
+
+
+class Drawing(NamedTuple):
+    """What draws the image.
+
+    Attributes:
+        generator: trained for this one image; batch normalisation stays in training mode.
+        noise: its input, fixed, shape (1, 32, n, n).
+    """
+
+    generator: nn.Module
+    noise: Tensor
+
+    def image(self, side: int) -> Tensor:
+        """Return the generator's image, cropped to the top left, shape (1, 3, side, side)."""
+        image: Tensor = self.generator(self.noise)[:, :, :side, :side]
+        return image
+
+
+def goal_of(
+    features: Preprocess, prepare: Callable[[Tensor], Preprocess], pixels: NDArray[np.uint8],
+    to_device: Preprocess,
+) -> Goal:  # fmt: skip
+    """Return the goal that the features of an image are.
+
+    Args:
+        features: of network inputs (1, 3, n, n), at the chosen depth.
+        prepare: from the original (1, 3, n, n) in [0, 1] to the function that makes images
+            network inputs.
+        pixels: of the image, shape (1, n, n, 3).
+        to_device: where to compute.
+
+    Raises:
+        InputError: the features of the image are not finite.
+    """
+    import torch
+    from torch.nn.functional import mse_loss
+
+    original = to_device(torch.from_numpy(network_input(pixels, "none")))  # (1, 3, n, n) in [0, 1]
+    seen = prepare(original)
+    with torch.no_grad():
+        target = features(seen(original)).detach()
+        require_finite(target.cpu().numpy(), "features of the image")
+
+        def error(images: Tensor) -> Tensor:
+            """Return the mean squared difference of the features."""
+            return mse_loss(features(seen(images)), target)
+
+        return Goal(pixels.shape[1], error, float(error(torch.zeros_like(original))))
+
+
+def drawing_of(side: int, seed: int, to_device: Callable[[Any], Any]) -> Drawing:
+    """Return a generator with its first weights, and its noise, for images of a side."""
+    import torch
+
+    from workflow_scripts.networks.deep_image_prior import NOISE_CHANNELS, Generator
+
+    streams.seed_process(seed, 0)
+    with streams.initialised(seed, "reconstruction", "generator"):
+        generator = to_device(Generator())
+    noise_side = max(2, -(-side // 2**LEVELS)) * 2**LEVELS  # the innermost level needs two places
+    draw = streams.torch_generator(seed, "reconstruction", "noise")
+    shape = (1, NOISE_CHANNELS, noise_side, noise_side)
+    return Drawing(generator, to_device(NOISE * torch.rand(shape, generator=draw)))
+
+
 def reconstruct(
-    given: argparse.Namespace,
-    devices: Devices,
-    features: Preprocess,
-    certificate: Mapping[str, Any],
-    pixels: NDArray[np.uint8],
+    given: argparse.Namespace, devices: Devices, goal: Goal, pixels: NDArray[np.uint8],
     n_updates: int,
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:  # fmt: skip
     """Train the generator on one image, from the newest state.
 
     Args:
         given: the command line.
         devices: where to train.
-        features: of images (1, 3, n, n), at the chosen depth.
-        certificate: of the backbone.
-        pixels: of the image, shape (1, n, n, 3).
+        goal: what the image's features are.
+        pixels: of the image, shape (1, n, n, 3): to what a saved state belongs.
         n_updates: of the generator's weights.
 
     Returns:
         The image, shape (n, n, 3), and the losses: the last, that of a black image, the history.
     """
     import torch
-    from torch.nn.functional import mse_loss
 
-    from workflow_scripts.networks.deep_image_prior import NOISE_CHANNELS, Generator
-
-    to_device = devices.fabric.to_device
-    side = pixels.shape[1]
-    shown = torch.from_numpy(network_input(pixels, "none"))  # (1, 3, n, n) in [0, 1]
-    original: Tensor = to_device(shown)
-    prepare = preprocessing(certificate["input"], RECONSTRUCTION[given.protocol], original)
-    with torch.no_grad():
-        target = features(prepare(original)).detach()
-        black = float(mse_loss(features(prepare(torch.zeros_like(original))), target))
-    streams.seed_process(given.seed, 0)
-    with streams.initialised(given.seed, "reconstruction", "generator"):
-        generator = to_device(Generator())
-    noise_side = max(2, -(-side // 2**LEVELS)) * 2**LEVELS  # the innermost level needs two places
-    draw = streams.torch_generator(given.seed, "reconstruction", "noise")
-    shape = (1, NOISE_CHANNELS, noise_side, noise_side)
-    noise = to_device(NOISE * torch.rand(shape, generator=draw))
-    optimiser = torch.optim.Adam(generator.parameters(), lr=LEARNING_RATE)
+    drawing = drawing_of(goal.side, given.seed, devices.fabric.to_device)
+    optimiser = torch.optim.Adam(drawing.generator.parameters(), lr=LEARNING_RATE)
     log = MetricLog(devices.ranks, None, None, every=LOSS_EVERY)
-
-    def drawn() -> Tensor:
-        """Return the generator's image, cropped to the top left, (1, 3, side, side)."""
-        image: Tensor = generator(noise)[:, :, :side, :side]
-        return image
-
-    parts = {"generator": generator, "optimiser": optimiser}
+    parts = {"generator": drawing.generator, "optimiser": optimiser}
     with _session(given, devices, parts, log, n_updates, pixels) as session:
         for _ in session.steps():
-            loss = mse_loss(features(prepare(drawn())), target)
+            loss = goal.error(drawing.image(goal.side))
             optimiser.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             log.add_loss("loss", loss, 1.0)
         with torch.no_grad():
-            image = drawn()
-            last = float(mse_loss(features(prepare(image)), target))
+            image = drawing.image(goal.side)
+            last = float(goal.error(image))
         levels = (image[0].clamp(0, 1) * 255).to(torch.uint8)  # cut off, not rounded (spec 9)
         history = [(row.step, row.value) for row in log.rows]
         session.forget()
     found: NDArray[np.uint8] = levels.permute(1, 2, 0).cpu().numpy()
-    return found, {"loss": last, "loss_of_black": black, "history": history}
+    return found, {"loss": last, "loss_of_black": goal.error_of_black, "history": history}
 
 
 def preprocessing(input_card: Mapping[str, Any], options: Any, original: Tensor) -> Preprocess:  # noqa: ANN401
@@ -225,10 +287,25 @@ def _equalisation(original: Tensor) -> Preprocess:
     return equalise
 
 
+def as_saved(
+    pixels: NDArray[np.uint8], path: str, options: ReconstructionOptions
+) -> NDArray[np.uint8]:
+    """Return a reconstruction as it is read again from the file that the protocol writes.
+
+    Args:
+        pixels: shape (n, n, 3).
+        path: of the image, as in the manifest.
+        options: of the protocol.
+    """
+    if not (options.lossy_files and file_of(path).lower().endswith(SAVED_AS_JPEG)):
+        return pixels
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "JPEG")  # Pillow's own quality, as released
+    return np.asarray(Image.open(stream))
+
+
 def save_png(pixels: NDArray[np.uint8], path: Path) -> None:
     """Write an image without loss, whole or not at all."""
-    from PIL import Image
-
     write_atomic(path, lambda partial: Image.fromarray(pixels).save(partial))
 
 

@@ -15,6 +15,7 @@ from workflow_scripts.files import read_json
 from workflow_scripts.ssl_transfer.picture_grid import draw_grid
 
 ROWS = ("original", "reconstruction")
+NOTE = "below each name: loss after the last update, in percent of a black image's"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -30,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in given.losses:
         content = read_json(path)
         share = content["loss"] / content["loss_of_black"]
-        names.append(f"{content['checkpoint']}\n{100 * share:.1f} % loss left")
-        title = [f"reconstruction from features, {content['dataset']}", content["image_id"]]
+        names.append(f"{content['checkpoint']}\n{100 * share:.1f} %")
+        where = f"{content['dataset']}, {content['image_id']}"
+        title = ["reconstruction from features", where, NOTE]
         data = content["data"]
         columns.append([[(np.asarray(Image.open(path.with_name(f"{name}.png"))), None)]
                         for name in ROWS])  # fmt: skip

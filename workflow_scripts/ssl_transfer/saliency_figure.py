@@ -15,6 +15,7 @@ from workflow_scripts.ssl_transfer.picture_grid import draw_grid, stretched
 
 COLORS = "jet"  # as released
 ROWS = ("image", "map", "overlay")
+NOTE = "below each name: attentive diffusion; each map from its least (blue) to its largest (red)"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -28,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for path in given.maps:
         with np.load(path, allow_pickle=False) as content:
             image, saliency = content["pixels"][0], content["maps"][0].astype(np.float64)
-            title = [f"occlusion saliency, {content['dataset']}", str(content["image_id"][0])]
+            where = f"{content['dataset']}, {content['image_id'][0]}"
+            title = ["occlusion saliency", where, NOTE]
             data = str(content["data"])
             names.append(f"{content['checkpoint']}\n{100 * attentive_diffusion(saliency):.1f} %")
         shown = stretched(saliency)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
+from workflow_scripts.ssl_transfer.columns import Column, columns_of
 from workflow_scripts.ssl_transfer.finetune_grid import n_candidates
 from workflow_scripts.system_plan import Config, Named
 
@@ -12,7 +13,6 @@ FINETUNE_RUN = "{protocol}/{checkpoint}/{dataset}/seed{seed}"
 SALIENCY_RUN = "{protocol}/{checkpoint}/{dataset}/bn-{bn}"
 RECONSTRUCTION_RUN = "{protocol}/{checkpoint}/{dataset}"
 STAGES = ("finetune", "saliency", "reconstruction")
-Column = Mapping[str, Any]
 
 
 class TrainingPlan:
@@ -141,7 +141,7 @@ class TrainingPlan:
     def _stage_runs(self, stage: str) -> Iterator[dict[str, str]]:
         for protocol in self.section[stage]["protocols"]:
             for checkpoint in self.stage_checkpoints(stage):
-                for column in self.section[stage]["columns"]:
+                for column in columns_of(self.section[stage], protocol):
                     yield {
                         "protocol": protocol,
                         "checkpoint": checkpoint,

@@ -47,6 +47,12 @@ class FinetuneOptions:
         "accuracy undefined",
         "released code",
     )
+    undefined_is_best: bool = option(
+        "a value counts as worse only where it is below the best, which an undefined one is not: "
+        "in the released code it becomes the best and the patience starts anew. It never wins the "
+        "search in either",
+        "released code",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,16 @@ class ReconstructionOptions:
         "updates beyond the asked number: the released loop runs while n <= max_iter",
         "released code",
     )
+    volume_slice: Literal["fifth", "middle"] = option(
+        "of a CT volume the released code reconstructs slice 5, its values cut at 0 and 255 "
+        "without a window; saliency, and `middle`, take the windowed slice of all other steps",
+        "released code; the cut is what Pillow does (spec 8.1)",
+    )
+    lossy_files: bool = option(
+        "the released reconstruction is saved under the image's name: where that ends in `.jpg`, "
+        "`.jpeg` or `.mha` it goes through JPEG before its perceptual distance is measured",
+        "released code",
+    )
 
 
 FINETUNE: dict[Protocol, FinetuneOptions] = {
@@ -89,6 +105,7 @@ FINETUNE: dict[Protocol, FinetuneOptions] = {
         keep="last",
         hard_auc=True,
         undefined_recall_is_nan=True,
+        undefined_is_best=True,
     ),
     "corrected": FinetuneOptions(
         geometry="short224",
@@ -98,6 +115,7 @@ FINETUNE: dict[Protocol, FinetuneOptions] = {
         keep="best",
         hard_auc=False,
         undefined_recall_is_nan=False,
+        undefined_is_best=False,
     ),
 }
 
@@ -111,6 +129,10 @@ SALIENCY: dict[Protocol, SaliencyOptions] = {
 }
 
 RECONSTRUCTION: dict[Protocol, ReconstructionOptions] = {
-    "released": ReconstructionOptions(normalisation="none", extra_updates=1),
-    "corrected": ReconstructionOptions(normalisation="own", extra_updates=0),
+    "released": ReconstructionOptions(
+        normalisation="none", extra_updates=1, volume_slice="fifth", lossy_files=True
+    ),
+    "corrected": ReconstructionOptions(
+        normalisation="own", extra_updates=0, volume_slice="middle", lossy_files=False
+    ),
 }

@@ -29,6 +29,7 @@ from workflow_scripts.problems import refuse
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import set_threads
 from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, read_features, read_manifest
+from workflow_scripts.ssl_transfer.finite import require_finite
 from workflow_scripts.ssl_transfer.image_draws import released_rows
 from workflow_scripts.ssl_transfer.invariance_protocols import INVARIANCE, InvarianceOptions
 from workflow_scripts.ssl_transfer.views import released_pool
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 Features = NDArray[np.float32]
 MIN_PATIENTS = 4  # two images in each half
 ARRAYS = ("mean", "factor", "n_images", "shrinkage", "image_id", "half", "provenance")
-BATCH_STATISTICS = ("backbone", "certificate", "store", "store_index")
+FORWARDED = ("backbone", "store", "store_index")  # instead of features
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +196,7 @@ def whitenings_of(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the whitenings of one checkpoint and data set."""
     given = _parser().parse_args(arguments)
-    _check_sources(given)
+    check_sources(given, (*FORWARDED, "certificate"))
     if given.threads < 1:
         raise refuse("--threads", "at least 1", str(given.threads), "give a larger number")
     set_threads(given.threads)
@@ -241,6 +242,7 @@ def _batch_features(
 
     to_input = pixels_to_input(certificate["input"], options.normalisation)
     features = training_features(network, batches(), to_input, choose_device(given.gpus))
+    require_finite(features, "features of the clean images")
     names = ("checkpoint", "library", "architecture", "pretrained", "backbone_sha256")
     made = json.loads(pq.read_schema(given.store_index).metadata[b"steadfast"])
     origin = {name: certificate[name] for name in names} | {"dataset": given.dataset}
@@ -255,24 +257,29 @@ def _batch_features(
     )
 
 
-def _check_sources(given: argparse.Namespace) -> None:
-    """Raise unless exactly one source of features is given, and its files are there."""
-    others = [name for name in BATCH_STATISTICS if getattr(given, name) is not None]
-    if (given.features is None) == (not others) or len(others) not in (0, len(BATCH_STATISTICS)):
-        words = ", ".join(f"--{name.replace('_', '-')}" for name in BATCH_STATISTICS)
+def check_sources(given: argparse.Namespace, names: Sequence[str] = FORWARDED) -> None:
+    """Raise unless exactly one source of features is given: the features, or all of `names`."""
+    others = [name for name in names if getattr(given, name) is not None]
+    if (given.features is None) == (not others) or len(others) not in (0, len(names)):
+        words = ", ".join(f"--{name.replace('_', '-')}" for name in names)
         found = ", ".join(["--features"] * (given.features is not None) + others) or "neither"
         raise refuse("command line", f"--features, or {words}", found, "give one source, whole")
+
+
+def add_batch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what names the source of features that depend on their batch."""
+    parser.add_argument("--backbone", type=Path, help="instead: weights, .safetensors")
+    parser.add_argument("--store", type=Path, help="images, .npy")
+    parser.add_argument("--store-index", type=Path, help="rows of the store, .parquet")
+    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0, help="1: run on a GPU (0)")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--features", type=Path, help="of the clean images, .npz")
-    parser.add_argument("--backbone", type=Path, help="instead: weights, .safetensors")
     parser.add_argument("--certificate", type=Path, help="of the backbone, .json")
-    parser.add_argument("--store", type=Path, help="images, .npy")
-    parser.add_argument("--store-index", type=Path, help="rows of the store, .parquet")
     parser.add_argument("--dataset", help="for the provenance, with --backbone")
-    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0, help="1: run on a GPU (0)")
+    add_batch_arguments(parser)
     parser.add_argument("--manifest", type=Path, required=True)
     parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
     parser.add_argument("--seed", type=int, default=0, help="of the halves of the patients (0)")

@@ -20,6 +20,7 @@ from torch.nn.functional import conv2d, max_pool2d
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from workflow_scripts.networks.resnet import Block, ResNet
+from workflow_scripts.ssl_transfer.occlusion import relative
 
 if TYPE_CHECKING:
     from workflow_scripts.ssl_transfer.occlusion import Floats, Places
@@ -121,8 +122,7 @@ class WindowedResNet:
             # features are means over all places, so only the changed ones move them
             change = (patch.values - self.last.at(patch.rows, patch.columns)).sum(dim=(1, 2))
             moved = change.double().norm(dim=1) / self.last.side**2
-            scores: Floats = (moved / self.clean.norm()).cpu().numpy()
-        return scores
+            return relative(moved, self.clean)
 
 
 class WindowedBlock:

@@ -40,7 +40,7 @@ def gather_cases(
     Args:
         ranks: of the training.
         case_ids: of this rank's cases, n_r of them.
-        columns: arrays of this rank, first axis n_r (also when n_r is 0).
+        columns: arrays of this rank, first axis n_r; may be none when n_r is 0.
         expected: every case that must be there once, in the order of the result.
 
     Returns:
@@ -62,7 +62,7 @@ def gather_cases(
     place = {case: row for row, case in enumerate(found)}
     rows = np.array([place[case] for case in expected], dtype=np.int64)
     filled = [parts for ids, parts in gathered if ids] or [gathered[0][1]]
-    return {name: np.concatenate([parts[name] for parts in filled])[rows] for name in columns}
+    return {name: np.concatenate([parts[name] for parts in filled])[rows] for name in filled[0]}
 
 
 def share_buffers(ranks: Ranks, module: torch.nn.Module) -> None:

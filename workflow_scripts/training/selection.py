@@ -22,6 +22,7 @@ class SelectionRule:
         equal_resets: a value equal to the best becomes the best and resets the patience.
         patience: stop after this many checks without a new best; None never stops.
         keep: weights that a finished training ends with: of the best check, or the last ones.
+        undefined_is_best: NaN becomes the best and resets the patience (SSL transfer, released).
     """
 
     metric: str
@@ -30,6 +31,7 @@ class SelectionRule:
     equal_resets: bool
     patience: int | None
     keep: Literal["best", "last"]
+    undefined_is_best: bool = False
 
     def __post_init__(self) -> None:
         if self.split not in ("train", "val"):
@@ -41,9 +43,12 @@ class SelectionRule:
             raise ValueError(f"patience: expected at least 1 or None, found {self.patience}")
 
     def is_better(self, value: float, best: float) -> bool:
-        """Tell whether `value` replaces `best`; NaN never does, and anything replaces NaN."""
+        """Tell whether `value` replaces `best`.
+
+        Anything replaces NaN; NaN replaces nothing, unless the rule says otherwise.
+        """
         if math.isnan(value):
-            return False
+            return self.undefined_is_best
         if math.isnan(best):
             return True
         gain = value - best if self.direction == "max" else best - value

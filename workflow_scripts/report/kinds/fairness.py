@@ -8,7 +8,7 @@ that predicts one class for everybody has no gap at all. Definitions: metrics/fa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
@@ -16,13 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.metrics import fairness
+from workflow_scripts.metrics import fairness, fairness_resampling
 from workflow_scripts.metrics.classification import accuracy, binary_roc_auc
-from workflow_scripts.metrics.statistics import (
-    patient_numbers,
-    percentile_interval,
-    weighted_roc_auc,
-)
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.report.cells import Cell, Resampling, map_cells, value_of
@@ -32,13 +27,8 @@ from workflow_scripts.report.predictions import Header, read_case_columns
 
 Floats = NDArray[np.float64]
 NO_BOUNDS = (math.nan, math.nan)
-GROUPS = {  # column of the cases -> attribute as the table's columns say it
-    "group_sex": "sex",
-    "group_age_years": "age over 60",
-    "group_race": "race White",
-}
 LEAKS = ("frozen", "retrained")  # classifiers of the attribute; their margins are columns
-NEEDED = ("truth", "score_no_finding", "score_disease", "patient_id", "image_id")
+NEEDED = ("truth", "score_no_finding", "score_disease", "hidden", "patient_id", "image_id")
 AGAIN = "make the file again with debiased_noise.disease_head"
 
 
@@ -58,9 +48,9 @@ class Seed(NamedTuple):
         return fairness.outcome_counts(self.group, self.truth, self.predicted)
 
     @property
-    def units(self) -> fairness.Units:
+    def units(self) -> fairness_resampling.Units:
         """The same by patient."""
-        return fairness.units_of(self.group, self.truth, self.predicted, self.patients)
+        return fairness_resampling.units_of(self.group, self.truth, self.predicted, self.patients)
 
 
 def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tuple[Value, ...]:
@@ -73,12 +63,14 @@ def cell_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
     seeds = [_sorted_columns(header) for header in cell]
     _require_same_cases(cell, seeds)
     values: list[Value] = []
-    for column, attribute in GROUPS.items():
+    for name, attribute in fairness.ATTRIBUTES.items():
+        column = f"group_{name}"
         cases = [_seed(columns, column) for columns in seeds if column in columns]
         if len(cases) == len(seeds) and set(cases[0].group) == {0, 1}:
-            named = f"{cell[0].column}, {attribute}"
+            # the column says what is hidden; another attribute that is looked at is named
+            seen = "" if _hidden(seeds[0]) == name else f"; by {attribute}"
             found = attribute_values(cell, cases, attribute, resampling)
-            values += [replace(value, column=named) for value in found]
+            values += [replace(value, column=value.column + seen) for value in found]
     if not values:
         expected = "cases with and without an attribute"
         raise refuse(str(cell[0].path), expected, "none with both", AGAIN)
@@ -99,114 +91,145 @@ def attribute_values(
     """
     n = len(seeds[0].truth)
     stream = (headers[0].table, headers[0].protocol, headers[0].column, attribute)
-    one = partial(value_of, headers)
-    drawn = [_drawn(seed, resampling, "patient bootstrap", *stream) for seed in seeds]
-    dealt = [_dealt(seed, resampling, "permutation", *stream) for seed in seeds]
+    again = [resample(seed, resampling, *stream) for seed in seeds if resampling.resamples]
     for name, measure in (fairness.LEVELS | fairness.GAPS).items():
         per_seed = [float(measure(seed.counts)) for seed in seeds]
-        bounds = _bounds(measure, drawn, per_seed)
         count = n
         if name == "worst_subgroup":
             count = min(fairness.worst_subgroup_count(seed.counts) for seed in seeds)
-        yield one(name, per_seed, bounds, count, _kind(bounds))
-        if name in fairness.GAPS and resampling.resamples:
-            yield from _null_values(headers, name, measure, per_seed, dealt, n)
-    yield from _subgroup_values(headers, seeds)
-    yield from _auc_values(headers, seeds, resampling, stream)
-    yield from _leak_values(headers, seeds)
+        yield _estimate(headers, name, per_seed, [measure(one.drawn) for one in again], count)
+        if name in fairness.GAPS:
+            yield from _null_values(headers, name, per_seed, [measure(r.dealt) for r in again], n)
+    yield from _subgroup_values(headers, seeds, again)
+    yield from _auc_values(headers, seeds, again)
+    yield from _leak_values(headers, seeds, again)
     constant = [float(fairness.is_constant(seed.counts)) for seed in seeds]
-    yield one("constant_prediction", constant, NO_BOUNDS, n, "none")
+    yield value_of(headers, "constant_prediction", constant, NO_BOUNDS, n, "none")
     share = float(np.bincount(seeds[0].truth).max() / n)
-    yield one(CHANCE, [share] * len(headers), NO_BOUNDS, n, "none")
+    yield value_of(headers, CHANCE, [share] * len(headers), NO_BOUNDS, n, "none")
 
 
-def _drawn(seed: Seed, resampling: Resampling, *stream: str) -> fairness.Counts:
-    """Return the counts of the bootstrap's resamples; every seed is drawn alike."""
-    rng = named_rng(resampling.seed, *stream)
-    if not resampling.resamples:
-        return np.zeros((0, 2, 2, 2), dtype=np.int64)
-    return fairness.bootstrap_counts(seed.units, rng, resampling.resamples)
+class Resampled(NamedTuple):
+    """The cases of one seed, patients drawn and groups dealt R times; every seed alike."""
+
+    drawn: fairness.Counts  # (R, 2, 2, 2), patient bootstrap
+    dealt: fairness.Counts  # (R, 2, 2, 2), permutations of the groups
+    areas: Floats  # (R, 3), patient bootstrap: AUC of all, in, out
+    dealt_auc_gaps: Floats  # (R,)
+    leaks: dict[str, Floats]  # (R, 2) each, patient bootstrap: accuracy, AUC
 
 
-def _dealt(seed: Seed, resampling: Resampling, *stream: str) -> fairness.Counts:
-    """Return the counts of the permutations; every seed is dealt alike."""
-    rng = named_rng(resampling.seed, *stream)
-    if not resampling.resamples:
-        return np.zeros((0, 2, 2, 2), dtype=np.int64)
-    return fairness.permuted_counts(seed.units, rng, resampling.resamples)
+def resample(seed: Seed, resampling: Resampling, *stream: str) -> Resampled:
+    """Return the resamples of one seed; each stream begins anew, so that all see the same."""
+
+    def rng(name: str) -> np.random.Generator:
+        return named_rng(resampling.seed, name, *stream)
+
+    patients, groups, n = "patient bootstrap", "permutation", resampling.resamples
+    units, cases = seed.units, (seed.truth, seed.margin)
+    return Resampled(
+        drawn=fairness_resampling.bootstrap_counts(units, rng(patients), n),
+        dealt=fairness_resampling.permuted_counts(units, rng(groups), n),
+        areas=fairness_resampling.bootstrap_aucs(units, *cases, rng(patients), n),
+        dealt_auc_gaps=fairness_resampling.permuted_auc_gaps(units, *cases, rng(groups), n),
+        leaks={
+            name: fairness_resampling.bootstrap_leak(units, margin, rng(patients), n)
+            for name, margin in seed.leaks.items()
+        },
+    )
 
 
-def _bounds(
-    measure: fairness.Measure, drawn: Sequence[fairness.Counts], per_seed: Sequence[float]
-) -> tuple[float, float]:
-    """Return the interval of the mean over the seeds; none where the value is undefined."""
-    if np.isnan(per_seed).any() or len(drawn[0]) == 0:
-        return NO_BOUNDS
-    return fairness.percentiles(np.mean([measure(counts) for counts in drawn], axis=0))
+def _estimate(
+    headers: Sequence[Header], name: str, per_seed: Sequence[float], drawn: Sequence[Floats], n: int
+) -> Value:
+    """Return a value with the interval of its mean over the seeds; none where it is undefined.
 
-
-def _kind(bounds: tuple[float, float]) -> str:
-    return "none" if math.isnan(bounds[0]) else "patient bootstrap"
+    Args:
+        headers: one a seed.
+        name: of the metric.
+        per_seed: its value for each seed.
+        drawn: its values over the resamples for each seed, shape (R,) each; none: no interval.
+        n: cases behind it.
+    """
+    bounds = NO_BOUNDS
+    if len(drawn) and not np.isnan(per_seed).any():
+        bounds = fairness_resampling.percentiles(np.mean(drawn, axis=0))
+    kind = "none" if math.isnan(bounds[0]) else "patient bootstrap"
+    return value_of(headers, name, per_seed, bounds, n, kind)
 
 
 def _null_values(
-    headers: Sequence[Header], name: str, measure: fairness.Measure, per_seed: Sequence[float],
-    dealt: Sequence[fairness.Counts], n: int,
-) -> Iterator[Value]:  # fmt: skip
-    """Yield mean and p-value of a gap under permutation: of the mean over the seeds."""
-    permuted = np.mean([measure(counts) for counts in dealt], axis=0)
-    null = fairness.permutation_null(float(np.mean(per_seed)), permuted)
-    for suffix, value in (("null", null.mean), ("p", null.p_value)):
+    headers: Sequence[Header], name: str, per_seed: Sequence[float], dealt: Sequence[Floats], n: int
+) -> Iterator[Value]:
+    """Yield mean, 95 % quantile and p-value of a gap under permutation: of the mean over seeds."""
+    if not len(dealt):
+        return
+    null = fairness_resampling.permutation_null(float(np.mean(per_seed)), np.mean(dealt, axis=0))
+    for suffix, value in (("null", null.mean), ("null_high", null.high), ("p", null.p_value)):
         yield value_of(headers, f"{name}_{suffix}", [value] * len(headers), NO_BOUNDS, n, "none")
 
 
-def _subgroup_values(headers: Sequence[Header], seeds: Sequence[Seed]) -> Iterator[Value]:
+def _subgroup_values(
+    headers: Sequence[Header], seeds: Sequence[Seed], again: Sequence[Resampled]
+) -> Iterator[Value]:
     """Yield accuracy of each subgroup with its count, and the positive rate of each group."""
     sizes = seeds[0].counts.sum(axis=-1)  # (G, Y)
+    right = [fairness.subgroup_accuracy(seed.counts) for seed in seeds]
+    right_again = [fairness.subgroup_accuracy(one.drawn) for one in again]
+    positive = [fairness.positive_rate(seed.counts) for seed in seeds]
+    positive_again = [fairness.positive_rate(one.drawn) for one in again]
     for group, group_name in ((1, "in"), (0, "out")):
         for label, label_name in ((0, "negatives"), (1, "positives")):
-            rates = [float(fairness.subgroup_accuracy(seed.counts)[group, label]) for seed in seeds]
-            metric, n = f"accuracy_{label_name}_{group_name}", int(sizes[group, label])
-            yield value_of(headers, metric, rates, NO_BOUNDS, n, "none")
-        rates = [float(fairness.positive_rate(seed.counts)[group]) for seed in seeds]
-        n = int(sizes[group].sum())
-        yield value_of(headers, f"positive_rate_{group_name}", rates, NO_BOUNDS, n, "none")
+            rates = [float(one[group, label]) for one in right]
+            drawn = [one[:, group, label] for one in right_again]
+            name, n = f"accuracy_{label_name}_{group_name}", int(sizes[group, label])
+            yield _estimate(headers, name, rates, drawn, n)
+        rates, n = [float(one[group]) for one in positive], int(sizes[group].sum())
+        drawn = [one[:, group] for one in positive_again]
+        yield _estimate(headers, f"positive_rate_{group_name}", rates, drawn, n)
 
 
 def _auc_values(
-    headers: Sequence[Header], seeds: Sequence[Seed], resampling: Resampling, stream: Sequence[str]
+    headers: Sequence[Header], seeds: Sequence[Seed], again: Sequence[Resampled]
 ) -> Iterator[Value]:
-    """Yield the AUC of all cases with its interval, of each group, and their gap and worst."""
+    """Yield the AUC of all cases and of each group, their gap with its null, and the worse."""
     n = len(seeds[0].truth)
-    per_seed = [binary_roc_auc(seed.truth, seed.margin).value for seed in seeds]
-    bounds = NO_BOUNDS
-    if resampling.resamples and not np.isnan(per_seed).any():
-        place, n_patients = patient_numbers(seeds[0].patients)
-        areas = [weighted_roc_auc(seed.truth == 1, seed.margin, place) for seed in seeds]
-        statistic: Callable[[Any], float] = lambda drawn: float(  # noqa: E731
-            np.mean([area(drawn) for area in areas])
-        )
-        rng = named_rng(resampling.seed, "patient bootstrap", *stream, "auc")
-        bounds = percentile_interval(statistic, n_patients, rng, resampling.resamples)[:2]
-    yield value_of(headers, "auc", per_seed, bounds, n, _kind(bounds))
-    pairs = np.array([fairness.group_auc(s.group, s.truth, s.margin) for s in seeds])  # (S, 2)
-    groups = {"auc_in": pairs[:, 0], "auc_out": pairs[:, 1]}
-    groups |= {"auc_gap": np.abs(pairs[:, 0] - pairs[:, 1]), "auc_worst": pairs.min(axis=1)}
-    for metric, values in groups.items():
-        yield value_of(headers, metric, values.tolist(), NO_BOUNDS, n, "none")
+
+    def named(areas: Floats) -> dict[str, Floats]:
+        """Return each metric of (..., 3) areas; an undefined group leaves gap and worst so."""
+        both = areas[..., 1:]
+        gap, worst = np.abs(both[..., 0] - both[..., 1]), both.min(axis=-1)
+        parts = zip(("auc", "auc_in", "auc_out"), np.moveaxis(areas, -1, 0), strict=True)
+        return {**dict(parts), "auc_gap": gap, "auc_worst": worst}
+
+    found = [
+        named(np.array([
+            binary_roc_auc(seed.truth, seed.margin).value,
+            *fairness.group_auc(seed.group, seed.truth, seed.margin),
+        ]))
+        for seed in seeds
+    ]  # fmt: skip
+    drawn = [named(one.areas) for one in again]
+    for name in found[0]:
+        per_seed = [float(one[name]) for one in found]
+        yield _estimate(headers, name, per_seed, [one[name] for one in drawn], n)
+        if name == "auc_gap":
+            dealt = [one.dealt_auc_gaps for one in again]
+            yield from _null_values(headers, name, per_seed, dealt, n)
 
 
-def _leak_values(headers: Sequence[Header], seeds: Sequence[Seed]) -> Iterator[Value]:
+def _leak_values(
+    headers: Sequence[Header], seeds: Sequence[Seed], again: Sequence[Resampled]
+) -> Iterator[Value]:
     """Yield how well the attribute is found, where the classifiers are of this attribute."""
     n = len(seeds[0].truth)
-    for name in LEAKS:
-        if name not in seeds[0].leaks:
-            continue
+    for name in seeds[0].leaks:
         pairs = [(seed.group, seed.leaks[name]) for seed in seeds]
         right = [accuracy(group, (margin > 0).astype(int)).value for group, margin in pairs]
         areas = [binary_roc_auc(group, margin).value for group, margin in pairs]
-        for metric, per_seed in ((f"leak_{name}", right), (f"leak_{name}_auc", areas)):
-            yield value_of(headers, metric, per_seed, NO_BOUNDS, n, "none")
+        drawn = [one.leaks[name] for one in again]
+        yield _estimate(headers, f"leak_{name}", right, [one[:, 0] for one in drawn], n)
+        yield _estimate(headers, f"leak_{name}_auc", areas, [one[:, 1] for one in drawn], n)
 
 
 def _sorted_columns(header: Header) -> dict[str, NDArray[Any]]:
@@ -228,11 +251,10 @@ def _seed(columns: dict[str, NDArray[Any]], group_column: str) -> Seed:
     known = ~np.isnan(columns[group_column].astype(np.float64))
     margin = columns["score_disease"] - columns["score_no_finding"]
     # the attribute classifiers speak of the attribute that the edit hides only
-    hidden = str(columns.get("hidden", np.array([""]))[0])
     leaks = {
         name: columns[f"score_attribute_{name}"][known]
         for name in LEAKS
-        if f"score_attribute_{name}" in columns and group_column == f"group_{hidden}"
+        if f"score_attribute_{name}" in columns and group_column == f"group_{_hidden(columns)}"
     }
     return Seed(
         group=columns[group_column][known].astype(np.int64),
@@ -244,11 +266,17 @@ def _seed(columns: dict[str, NDArray[Any]], group_column: str) -> Seed:
     )
 
 
+def _hidden(columns: dict[str, NDArray[Any]]) -> str:
+    """Return the attribute that the training images are biased by and an edit hides."""
+    return str(columns["hidden"][0])
+
+
 def _require_same_cases(cell: Cell, seeds: Sequence[dict[str, NDArray[Any]]]) -> None:
     """Refuse seeds of a cell with other cases, labels or groups."""
     problems = []
     for header, columns in zip(cell[1:], seeds[1:], strict=True):
-        for name in ("image_id", "patient_id", "truth", *GROUPS):
+        groups = [f"group_{name}" for name in fairness.ATTRIBUTES]
+        for name in ("image_id", "patient_id", "truth", "hidden", *groups):
             one, other = seeds[0].get(name), columns.get(name)
             if (one is None) != (other is None) or (
                 one is not None and other is not None and not _equal(one, other)

@@ -74,7 +74,9 @@ def variant_values(headers: Cell, resampling: Resampling) -> tuple[Value, ...]:
 
 def column_results(headers: Sequence[Header], resampling: Resampling) -> dict[str, HeadResult]:
     """Return what each head reached on one column, from its predictions of each seed."""
-    seeds = _same_order(headers, [read_case_columns(header) for header in headers])
+    read = [read_case_columns(header) for header in headers]
+    _check_numbers(headers, read)
+    seeds = _same_order(headers, read)
     first = seeds[0]
     findings = [name.removeprefix(TRUTH) for name in first if name.startswith(TRUTH)]
     heads = list(
@@ -215,6 +217,22 @@ def _value(
 
 def _values(parts: Sequence[ManyStatistic], drawn: Counts) -> Floats:
     return np.stack([part(drawn) for part in parts], axis=1)
+
+
+def _check_numbers(headers: Sequence[Header], seeds: Sequence[Columns]) -> None:
+    """Refuse truths that are neither 0 nor 1, and scores that are not numbers."""
+    step = "make the predictions again"
+    problems = []
+    for header, columns in zip(headers, seeds, strict=True):
+        for name, values in columns.items():
+            if name.startswith(TRUTH) and not np.isin(values, (0, 1)).all():
+                found = str(values[~np.isin(values, (0, 1))][0])
+                problems.append(Problem(f"{header.path} column {name!r}", "0 or 1", found, step))
+            if name.startswith(SCORE) and np.isnan(values.astype(np.float64)).any():
+                found = f"{int(np.isnan(values).sum())} gaps"
+                problems.append(Problem(f"{header.path} column {name!r}", "numbers", found, step))
+    if problems:
+        raise InputError(problems)
 
 
 def _same_order(headers: Sequence[Header], seeds: list[dict[str, NDArray[Any]]]) -> list[Columns]:
