@@ -39,9 +39,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STYLES = {"multi_head": "-.", "deep_ensembles": "--"}  # equal curves stay visible
 COLOURS = {"multi_head": "#56B4E9", "deep_ensembles": "#E69F00", "layer_ensembles": "#0072B2"}
 PANEL_WIDTH, PANEL_HEIGHT = 3.1, 2.7  # inches
 PANELS_A_ROW = 4
+TITLE = 8  # points
 BAND = 0.1  # standard deviations over cases, up and down (Fig. 3)
 PRINTED_SKIPS = (1, 3, 5, 7, 9)  # at which Fig. 3 prints the Dice
 
@@ -88,20 +90,21 @@ def _draw_control(axis: Axes, panel: Panel) -> None:
         dice = np.nan_to_num(one.columns[f"dsc{panel.suffix}"], nan=1.0)  # undefined: never bad
         ideals.append(quality_control_curve(one.columns[f"is_bad{panel.suffix}"] > 0, -dice))
         label = f"{one.header.row}, AUC {area_under(curve):.3f}"
-        axis.plot(fractions(), curve, color=COLOURS.get(one.header.row, GREY), label=label, lw=1.4)
+        colour, style = COLOURS.get(one.header.row, GREY), STYLES.get(one.header.row, "-")
+        axis.plot(fractions(), curve, style, color=colour, label=label, lw=1.4)
     start, corner, lowest = reference_lines(ideals)
     axis.fill([0, corner, 0], [start, lowest, 0], color=PALE, label="ideal", zorder=0)
-    axis.plot([0, 1], [start, 0], "k--", lw=0.8, label="random")
+    axis.plot([0, 1], [start, 0], "k", lw=0.6, label="random")
     axis.axhline(FLAGGED_GOAL, color="k", ls=":", lw=0.8, label="5 %")
     structure = panel.suffix.removeprefix("_").upper() or "all structures"
+    axis.set_title(f"{panel.column}, {structure} ({panel.protocol})", fontsize=TITLE)
     axis.set(
-        title=f"{panel.column}, {structure} ({panel.protocol})",
         xlabel="fraction flagged",
         ylabel="bad cases left",
         xlim=(0, 1),
-        ylim=(0, max(1.1 * start, 2 * FLAGGED_GOAL)),
+        ylim=(0, max(1.6 * start, 2 * FLAGGED_GOAL)),
     )
-    axis.legend(fontsize=6, frameon=False)
+    axis.legend(fontsize=6, loc="upper right", framealpha=0.8, edgecolor="none")
 
 
 def skips(values: Sequence[Value]) -> Figure:
@@ -111,7 +114,8 @@ def skips(values: Sequence[Value]) -> Figure:
     for axis, (protocol, column) in zip(axes, places, strict=False):
         here = [one for one in values if (one.protocol, one.column) == (protocol, column)]
         _draw_sweep(axis, here)
-        axis.set(title=f"{column} ({protocol})", xlabel="heads left out", ylabel="NLL (nat)")
+        axis.set_title(f"{column} ({protocol})", fontsize=TITLE)
+        axis.set(xlabel="heads left out", ylabel="NLL (nat)")
     _title(figure, "NLL and Dice when the first heads are left out", values[0].data == PHANTOM)
     return figure
 
