@@ -44,6 +44,19 @@ def test_figure_has_image_contours_and_three_maps_with_the_aula_of_the_kept_head
     assert figure.get_suptitle() == "PHANTOM words"
 
 
+def test_structures_have_colours_of_their_own_and_dashed_predictions() -> None:
+    y, x = np.mgrid[-1:1:48j, -1:1:48j]
+    ring = np.clip(((1.0 - np.hypot(y, x)) * 4).astype(int), 0, 3)  # 0 outside to 3 inside
+    one_hot = np.eye(4)[np.roll(ring, 3, axis=0)].transpose(2, 0, 1)
+    logits = np.stack([4 * one_hot] * 3).astype(np.float16)
+    heart = heat_maps.Example("heart", x.astype(np.float32), ring.astype(np.uint8), logits)
+    axis = heat_maps.draw([heart], skip=0, title="t").axes[1]
+    colours = [tuple(one.get_edgecolor()[0]) for one in axis.collections]
+    assert colours == [to_rgba(name) for name in heat_maps.STRUCTURES for _ in range(2)]
+    is_dashed = [one.get_linestyle()[0][1] is not None for one in axis.collections]
+    assert is_dashed == [False, True] * 3
+
+
 def test_blend_is_sum_over_maximum_and_hot_where_the_map_is() -> None:
     gray = np.full((2, 2), 0.5)
     found = heat_maps.blended(gray, np.array([[0.0, 0.0], [0.0, 3.0]]))
