@@ -140,6 +140,17 @@ def test_losses_have_the_golden_values_and_gradients(golden: Golden) -> None:
     assert [one.dtype for one in half] == [torch.float32] * 2
 
 
+@pytest.mark.parametrize("all_classes", [False, True])
+def test_dice_loss_is_a_share_and_nothing_where_the_prediction_is_right(all_classes: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    truth = torch.randint(0, 2, (2, 8, 8), generator=generator)
+    right = 40.0 * (nn.functional.one_hot(truth).movedim(-1, 1) - 0.5)
+    assert float(dice_loss(right, truth, all_classes=all_classes)) == pytest.approx(0, abs=1e-6)
+    wrong = float(dice_loss(-right, truth, all_classes=all_classes))
+    random = torch.randn(2, 2, 8, 8, generator=generator)
+    assert 0 < float(dice_loss(random, truth, all_classes=all_classes)) < wrong <= 1
+
+
 def test_own_output_is_untouched_and_the_dry_pass_changes_nothing() -> None:
     plain, wrapped = tiny(), tiny()
     before = {name: one.clone() for name, one in wrapped.named_buffers()}

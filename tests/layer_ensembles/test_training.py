@@ -331,6 +331,12 @@ def test_metadata_say_phantom_and_what_was_run(tmp_path: Path) -> None:
     about = json.loads(pq.read_schema(scores).metadata[METADATA_KEY.encode()])
     assert (about["data"], about["row"], about["protocol"]) == ("phantom", "plain", "paper")
     assert about["options"]["corrupted"] is True
+    (tmp_path / "card.json").write_text(
+        json.dumps({"classes": ["background", "LV", "MYO", "RV"], "phantom": True})
+    )
+    with pytest.raises(InputError, match="expected networks for the 4 classes of the data card"):
+        predict.main(["--networks", str(networks), "--dataset", "discs", "--out", str(scores),
+                      "--examples", str(tmp_path / "e.npz"), *words(store)])  # fmt: skip
     (tmp_path / "broken.safetensors").write_bytes(b"no network")
     with pytest.raises(InputError, match="train them again"):
         predict.describe(tmp_path / "broken.safetensors")

@@ -348,3 +348,38 @@ def test_empty_masks_have_the_documented_values(
     assert math.isnan(float(row["mhd"]))
     assert row["mhd_infinite"] == infinite
     assert row["aula_paper"] == (0.0 if found == 0 else 1.0)
+
+
+def test_skipping_shortens_the_list_and_the_last_head_does_not_care() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(5, 3, 2, 8, 8)).astype(np.float32)
+    truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
+    rows = list(case_rows(logits, truth, (1, 1, 1), ["a", "b"], ["last"], OPTIONS["paper"]))
+    assert [row["skip"] for row in rows] == [0, 1, 2, 3, 4]
+    assert len({row["dsc"] for row in rows}) == 1
+    masks = u.most_likely(u.softmax(logits)) > 0
+    areas = [u.aula(u.layer_agreement(masks[skip:])) for skip in range(5)]
+    assert_allclose([row["aula_paper"] for row in rows], areas)
+    assert [row["aula_released"] for row in rows] == [3, 2, 1, 0, 0]
+    assert math.isnan(float(rows[3]["aula_corrected"]))  # two predictions make no curve
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_aula_is_bounded_and_grows_by_a_repeated_last_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.random((6, 9, 9)) < rng.uniform(0.2, 0.9)
+    agreements = u.layer_agreement(masks)
+    assert 0 <= u.aula(agreements) <= 6 - 2
+    longer = u.layer_agreement(np.concatenate([masks, masks[-1:]]))
+    assert u.aula(longer) == pytest.approx(u.aula(agreements) + (agreements[-1] + 1) / 2)
+
+
+def test_variance_of_the_corrected_definition_does_not_know_the_numbers_of_classes() -> None:
+    logits = np.random.default_rng(4).normal(size=(4, 4, 6, 6))
+    renamed = logits[:, [3, 1, 0, 2]]
+    for definition, is_equal in (("corrected", True), ("paper", False)):
+        both = [u.uncertainty_maps(u.softmax(one), definition) for one in (logits, renamed)]  # type: ignore[arg-type]
+        assert_allclose(both[0].entropy, both[1].entropy)
+        assert np.allclose(both[0].variance, both[1].variance) is is_equal
+        normalised = u.minmax_normalise(both[0].entropy)
+        assert 0 <= normalised.min() <= normalised.max() < 1

@@ -49,7 +49,11 @@ class Trained(NamedTuple):
 
 
 def read_networks(path: Path, cases: Cases, about: dict[str, str]) -> Trained:
-    """Build the networks that `train` wrote, on the CPU, for evaluation."""
+    """Build the networks that `train` wrote, on the CPU, for evaluation.
+
+    Raises:
+        InputError: they were trained for another number of classes.
+    """
     from safetensors.torch import load_file
 
     from workflow_scripts.layer_ensembles.methods import make_members
@@ -64,7 +68,12 @@ def read_networks(path: Path, cases: Cases, about: dict[str, str]) -> Trained:
         n_heads=settings.heads,
         options=cases.options,
     )
-    members.load_state_dict(load_file(path))
+    try:
+        members.load_state_dict(load_file(path))
+    except RuntimeError as error:  # torch's word for tensors of other names or shapes
+        expected = f"networks for the {cases.n_classes} classes of the data card"
+        found = str(error).splitlines()[-1].strip()
+        raise refuse(str(path), expected, found, "train them on this data set") from error
     return Trained(members.eval(), about)
 
 

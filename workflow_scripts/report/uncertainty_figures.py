@@ -79,7 +79,8 @@ def quality_control(panels: Sequence[Panel]) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         _draw_control(axis, panel)
     data = {one.header.data for panel in panels for one in panel.scores}
-    _title(figure, "Segmentation quality control", PHANTOM in data)
+    seed = panels[0].scores[0].header.seed
+    _title(figure, f"Segmentation quality control, seed {seed}", PHANTOM in data)
     return figure
 
 
