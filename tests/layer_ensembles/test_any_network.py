@@ -179,8 +179,9 @@ def test_images_that_a_stride_does_not_divide_are_refused() -> None:
         )
 
 
-def test_classifiers_take_sides_that_no_stride_divides() -> None:
-    images = torch.randn(2, 3, 100, 70)
+@pytest.mark.parametrize("sides", [(100, 70), (300, 70), (70, 300)])
+def test_classifiers_take_sides_that_no_stride_divides(sides: tuple[int, int]) -> None:
+    images = torch.randn(2, 3, *sides)
     make = CLASSIFIERS["resnet"][0]
     network = attach_heads(make(), images[:1], "classification", 3)
     assert network.layer_names == ("relu", "layer1", "layer2", "layer3", "layer4")

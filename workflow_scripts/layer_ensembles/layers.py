@@ -161,7 +161,8 @@ def _fitting(
 def _scale(rows: int, columns: int, example: Tensor, is_exact: bool) -> int:
     """Return the factor to the example's sides; 0 if there is none."""
     height, width = example.shape[-2:]
-    scale = round(width / columns) if columns else 0
+    longer, sides = (height, rows) if height > width else (width, columns)  # rounded least
+    scale = round(longer / sides) if sides else 0
     if not scale:
         return 0
     if is_exact:
