@@ -32,6 +32,7 @@ from workflow_scripts.layer_ensembles.scores import Row, case_rows
 from workflow_scripts.layer_ensembles.settings import settings_from
 from workflow_scripts.predictions import CASE_COLUMNS, data_name, write_case_scores
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import tune_allocator
 
 if TYPE_CHECKING:
     import torch
@@ -138,7 +139,7 @@ def rows_of_cases(
     names = cases.ids("test")
     structures = [name.lower() for name in cases.card["classes"][1:]]
     pool = (
-        ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"))
+        ProcessPoolExecutor(given.jobs, get_context("spawn"), initializer=tune_allocator)
         if given.jobs > 1
         else nullcontext()
     )
@@ -206,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=Path, required=True, help="for the figure, .npz")
     add_case_arguments(parser)
     given = parser.parse_args(arguments)
+    tune_allocator()
     about = describe(given.networks)
     given.reduction = int(about["reduction"])
     cases = read_cases(given, OPTIONS[about["protocol"]])  # type: ignore[index]  # train wrote it
