@@ -1,6 +1,6 @@
 """B5 and B6: occlusion scores in batches, or of the changed window alone, against one by one.
 
-    python -m benchmarks.occlusion --threads 2                              # B5
+    python -m benchmarks.occlusion                                          # B5
     python -m benchmarks.occlusion --side-px 242 --bn eval --n-rows 2       # B6
 
 Both sides score whole rows of positions of one image in this process; imports are not counted.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 MAX_SHOWN = 20  # problems printed in one message; the rest are counted
 
@@ -52,6 +53,21 @@ class InputError(Exception):
 def refuse(where: str, expected: str, found: str, next_step: str) -> InputError:
     """Return an `InputError` with a single problem, ready to raise."""
     return InputError([Problem(where, expected, found, next_step)])
+
+
+def require_files(paths: Iterable[Path | None]) -> None:
+    """Raise where a file is not there; None, an argument that was not given, is passed over.
+
+    Raises:
+        InputError: every file that is not there.
+    """
+    problems = [
+        Problem(str(path), "a file", "nothing", "check the path, or run the rule that makes it")
+        for path in paths
+        if path is not None and not path.is_file()
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

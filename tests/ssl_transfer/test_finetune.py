@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.ssl_transfer.training_files import TrainingFiles, make_files
+from tests.ssl_transfer.training_files import TrainingFiles, die, killed, make_files
 from workflow_scripts.problems import InputError
 from workflow_scripts.report.cells import Resampling
 from workflow_scripts.report.kinds.classification import table_values
@@ -156,24 +156,23 @@ def test_predictions_say_what_was_done_and_make_a_table(
     assert values["accuracy"].n == 6
 
 
-def test_interrupted_anywhere_it_ends_bit_equal(
+def test_killed_anywhere_it_ends_bit_equal(
     files: TrainingFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = run(files, tmp_path / "whole")
     update: Callable[..., None] = finetune_loop.update
 
-    def interrupted_at(step: int) -> Callable[..., None]:
+    def killed_at(step: int) -> Callable[..., None]:
         def work(setting: Any, pieces: Any, number: int) -> None:
             if number == step:
-                raise KeyboardInterrupt
+                die()
             update(setting, pieces, number)
 
         return work
 
     for step in (1, 3):  # between two checks, and after one: best weights and patience survive
-        monkeypatch.setattr(finetune_loop, "update", interrupted_at(step))
-        with pytest.raises(KeyboardInterrupt):
-            run(files, tmp_path / "parts")
+        monkeypatch.setattr(finetune_loop, "update", killed_at(step))
+        killed(lambda: run(files, tmp_path / "parts"))
         assert (tmp_path / f"parts/state/state-{step:08d}.pt").exists()
     monkeypatch.setattr(finetune_loop, "update", update)
     resumed = run(files, tmp_path / "parts")

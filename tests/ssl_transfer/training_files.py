@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +52,19 @@ class TrainingFiles:
         """Return the arguments of the steps that look at single images."""
         return [*self.checkpoint(), "--manifest", self.path("manifest.parquet"),
                 "--card", self.path("card.json"), "--root", self.path("images")]  # fmt: skip
+
+
+def killed(work: Callable[[], object]) -> None:
+    """Do `work` in a process of its own, which must end by SIGKILL (see `die`)."""
+    child = multiprocessing.get_context("fork").Process(target=work)  # torch is imported already
+    child.start()
+    child.join(300)
+    assert child.exitcode == -signal.SIGKILL
+
+
+def die() -> None:
+    """End this process as a power cut does."""
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def draw_table(root: Path, n_images: int) -> pd.DataFrame:

@@ -56,11 +56,23 @@ def add_probe_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None
     for name in LIVE:
         parser.add_argument(f"--{name}", type=Path, help="needed for --protocol released")
     parser.add_argument("--edit", type=Path, help="noise edit of the embeddings, if there is one")
-    parser.add_argument("--protocol", choices=("released", "corrected"), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=("released", "corrected"),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="passes (%(default)s)")
     parser.add_argument("--lr", type=float, default=recipe.lr, help="highest (%(default)s)")
-    parser.add_argument("--schedule", choices=get_args(Schedule), default=recipe.schedule)
-    parser.add_argument("--images-per-batch", type=int, default=recipe.batch_size)
+    parser.add_argument(
+        "--schedule",
+        choices=get_args(Schedule),
+        default=recipe.schedule,
+        help="of the learning rate (%(default)s)",
+    )
+    parser.add_argument(
+        "--images-per-batch", type=int, default=recipe.batch_size, help="behind one update"
+    )
 
 
 def recipe_of(given: argparse.Namespace, published: Recipe) -> Recipe:

@@ -32,6 +32,7 @@ DPI = 200
 PANELS_A_ROW = 4
 PANEL_WIDTH, ROW_HEIGHT, HEADROOM = 2.1, 0.19, 0.75  # inches; a panel's height grows with its rows
 LABEL_WIDTH = 1.75  # inches for the checkpoints' names
+LEGEND_WIDTH = 1.4  # inches for an entry of the legend; more entries go to a second line
 # Okabe and Ito's colours that print apart in grey as well; the marker says the same
 STYLES = {"released": ("#0072B2", "o"), "corrected": ("#D55E00", "D"), "paper": ("#009E73", "s")}
 GREY, PALE = "#595959", "#E6E6E6"
@@ -143,9 +144,8 @@ def _decorate(figure: Figure, values: Sequence[Value], parts: Sequence[Block]) -
         handles.append(
             Line2D([], [], color=GREY, linewidth=0.9, linestyle=dashes, label="chance level")
         )
-    figure.legend(
-        handles=handles, loc="outside lower left", ncols=max(1, len(handles)), frameon=False
-    )
+    n_across = max(1, min(len(handles), int(figure.get_figwidth() / LEGEND_WIDTH)))
+    figure.legend(handles=handles, loc="outside lower left", ncols=n_across, frameon=False)
     for axis in figure.axes if is_phantom else ():
         axis.text(
             0.5, 0.5, "PHANTOM", transform=axis.transAxes, rotation=30, zorder=0.5,
@@ -166,7 +166,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one figure of one table."""
     parser = argparse.ArgumentParser(description="Draw a table of long form.")
     parser.add_argument("--table", type=Path, required=True, help="its CSV file")
-    parser.add_argument("--kind", choices=sorted(KINDS), default="dots")
+    parser.add_argument("--kind", choices=sorted(KINDS), default="dots", help="of figure")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, .png or .svg")
     options = parser.parse_args(arguments)
     if options.out.suffix not in SUFFIXES:

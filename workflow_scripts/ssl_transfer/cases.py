@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.files import read_json
 from workflow_scripts.predictions import CASE_COLUMNS, data_name
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.ssl_transfer.protocols import FewShotOptions, LinearOptions
 
 if TYPE_CHECKING:
@@ -86,7 +86,12 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
         ("leak-free", "leak certificate of the data set (.json)"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=meaning)
-    parser.add_argument("--protocol", choices=["released", "corrected"], required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=["released", "corrected"],
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=_seed, default=0, help="of every draw (released code: 0)")
     parser.add_argument("--finding", help="the finding to classify in a multi-label data set")
     parser.add_argument("--column", help="column in the table (default: the data set)")
@@ -102,13 +107,7 @@ def case_paths(given: argparse.Namespace) -> CasePaths:
     paths = CasePaths(
         given.features, given.manifest, given.card, given.certificate, given.leak_free
     )
-    problems = [
-        Problem(str(path), "a file", "nothing", "check the path, or run the rule that makes it")
-        for path in (getattr(paths, name) for name in CasePaths.__slots__)
-        if not path.is_file()
-    ]
-    if problems:
-        raise InputError(problems)
+    require_files(getattr(paths, name) for name in CasePaths.__slots__)
     return paths
 
 

@@ -27,7 +27,7 @@ from workflow_scripts.metrics.representation import (
     unbiased_alignment,
 )
 from workflow_scripts.predictions import data_name, write_case_scores
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import set_threads
 from workflow_scripts.ssl_transfer.cases import (
@@ -70,6 +70,7 @@ def shared_images(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compare every two checkpoints on the same images."""
     given = _parser().parse_args(arguments)
+    require_files([*given.features, given.manifest, given.card])
     pairs = list(combinations(range(len(given.features)), 2))
     if len(given.out) != len(pairs) or not pairs:
         expected = f"{len(pairs)} files for the pairs of {len(given.features)} checkpoints"

@@ -23,7 +23,7 @@ from typing import Any
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json
 from workflow_scripts.predictions import data_name, write_predictions
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
 from workflow_scripts.ssl_transfer.finetune_data import Task, add_task_arguments, read_task
@@ -53,6 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--column", help="column in the table (default: the data set)")
     given = parser.parse_args(arguments)
     given.started, given.validate = started, given.patience > 0
+    require_files(given.candidates)
     found = [Candidate(**read_json(path)) for path in given.candidates]
     if found:
         chosen = best_candidate(found)
@@ -193,7 +194,12 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_task_arguments(parser)
-    parser.add_argument("--protocol", choices=list(FINETUNE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(FINETUNE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of head, order and crops (0)")
     for name, kind, value, meaning in (
         ("lr", float, 1e-2, "learning rate at the first step"),  # spec section 7

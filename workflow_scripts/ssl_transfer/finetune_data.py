@@ -20,7 +20,7 @@ from workflow_scripts.datasets.decoded import (
 )
 from workflow_scripts.datasets.pixels import Store, open_store
 from workflow_scripts.datasets.store import Row, bit_depth_of
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.ssl_transfer.cases import (
     CARD_KEYS,
     RELEASED_ORDER,
@@ -97,6 +97,8 @@ def read_task(
             without images, a class without training images.
     """
     paths = CasePaths(given.store, given.manifest, given.card, given.certificate, given.leak_free)
+    files = (given.manifest, given.card, given.leak_free, given.store, given.index)
+    require_files([*files, given.certificate, given.pixels, given.pixel_index])
     card = read_keys(given.card, CARD_KEYS)
     leak = checked_leak(given.leak_free, options.split_column)
     store = open_store(given.store, given.index)

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.predictions import write_predictions
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.ssl_transfer.cases import SYSTEM, CasePaths, Cases, read_cases
 from workflow_scripts.ssl_transfer.linear import evaluate, split_parts
 from workflow_scripts.ssl_transfer.parts import Parts
@@ -191,13 +191,7 @@ def _paths(given: argparse.Namespace) -> list[CasePaths]:
         raise refuse("command line", "lists of one length, at least two data sets", found, step)
     shared = [given.certificate, given.experiment_leak_free]
     files = [*shared, *(path for name in list(lists)[:-1] for path in lists[name])]
-    problems = [
-        Problem(str(path), "a file", "nothing", "check the path, or run the rule that makes it")
-        for path in files
-        if not path.is_file()
-    ]
-    if problems:
-        raise InputError(problems)
+    require_files(files)
     return [
         CasePaths(features, manifest, card, given.certificate, leak_free)
         for features, manifest, card, leak_free in zip(

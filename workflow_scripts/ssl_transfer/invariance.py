@@ -27,7 +27,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.datasets.pixels import network_input
 from workflow_scripts.metrics.invariance import Scores
 from workflow_scripts.predictions import data_name, write_case_scores
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, UNFIT
 from workflow_scripts.ssl_transfer.finite import require_finite
@@ -184,6 +184,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     if given.batch_size < 1 or given.threads < 1:
         raise refuse("--batch-size and --threads", "at least 1", "less", "give a larger number")
+    require_files([given.backbone, given.certificate, given.clean, given.views, given.index])
+    require_files([given.whitening])
     tune_allocator()
     set_threads(given.threads)
     from workflow_scripts.checkpoints.certificate import load_checked
@@ -235,7 +237,12 @@ def _parser() -> argparse.ArgumentParser:
         ("out", "predictions to write, .parquet"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument(
         "--batch-norm",
         choices=("eval", "batch"),

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.predictions import data_name
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.ssl_transfer.cases import (
     AGAIN,
@@ -91,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.n_images < 1:
         raise refuse("--n-images", "at least 1", str(given.n_images), "give a larger number")
     check_sources(given)
+    require_files([given.features, given.backbone, given.store, given.store_index])
+    require_files([given.manifest, given.card, given.certificate, given.whitening])
     options = INVARIANCE[given.protocol]
     card = read_keys(given.card, (*CARD_KEYS, "layout"))
     certificate = read_keys(given.certificate, CERTIFICATE_KEYS)
@@ -182,7 +184,12 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--features", type=Path, help="of the data set, .npz")
     add_batch_arguments(parser)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--n-images", type=int, default=N_IMAGES, help=f"pairs ({N_IMAGES})")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
     return parser

@@ -25,7 +25,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.datasets.geometry import GEOMETRIES, prepare
 from workflow_scripts.files import read_json
 from workflow_scripts.predictions import data_name, write_case_scores
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import InputError, Problem, refuse, require_files
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import CARD_KEYS, CERTIFICATE_KEYS, SYSTEM, read_keys
 from workflow_scripts.ssl_transfer.finite import require_finite
@@ -113,6 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = _parser().parse_args(arguments)
     n_images = len(given.originals)
     _check(given, n_images)
+    require_files([*given.certificates, *given.trunks, *given.trunk_certificates, given.card])
     tune_allocator()
     set_threads(given.threads)
     originals = read_images(given.originals)
@@ -210,7 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--card", type=Path, required=True, help="of the data set, .json")
-    parser.add_argument("--protocol", choices=("released", "corrected"), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=("released", "corrected"),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--column", help="column in the table (default: the data set)")
     parser.add_argument("--seed", type=int, default=0, help="of the reconstructions (0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")

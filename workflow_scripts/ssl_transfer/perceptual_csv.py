@@ -21,7 +21,7 @@ import numpy as np
 from workflow_scripts.command_line import run
 from workflow_scripts.files import void, write_atomic
 from workflow_scripts.predictions import METADATA_KEY
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 
 METRICS = ("lpips", "lpips_alexnet", "lpips_vgg", "lpips_squeezenet")
 
@@ -52,10 +52,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import pyarrow.parquet as pq
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True)
-    parser.add_argument("--metric", choices=METRICS, required=True)
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="distances of all checkpoints and data sets",
+    )
+    parser.add_argument(
+        "--metric", choices=METRICS, required=True, help="the distance that is written"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the file to write, .csv")
     given = parser.parse_args(arguments)
+    require_files(given.predictions)
     nested: dict[str, dict[str, float]] = {}
     for path in given.predictions:
         file = pq.ParquetFile(path)

@@ -31,7 +31,7 @@ from workflow_scripts.datasets.image_source import fifth_slice, file_of
 from workflow_scripts.datasets.pixels import network_input
 from workflow_scripts.files import read_json, write_atomic, write_json
 from workflow_scripts.predictions import data_name
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.speed import tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
 from workflow_scripts.ssl_transfer.finite import require_finite
@@ -63,6 +63,7 @@ if TYPE_CHECKING:
 LEARNING_RATE = 1e-3  # Adam (spec section 9)
 NOISE = 0.1  # upper end of the fixed noise (spec section 9)
 LEVELS = 6  # halvings of the generator; the noise's side is a multiple of 2 to it
+LEAST_PX = 32  # one place of the last feature map
 LOSS_EVERY = 50  # updates behind one row of the loss; ours
 ALL_PARTS = ("train", "val", "test")
 SAVED_AS_JPEG = (".jpg", ".jpeg", ".mha")  # released code: under the image's name; volumes too
@@ -74,8 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     started = time.monotonic()
     given = _parser().parse_args(arguments)
     given.started = started
-    if given.iterations < 1:
-        raise refuse("--iterations", "at least 1", str(given.iterations), "give a larger number")
+    _check_given(given)
     tune_allocator()
     from workflow_scripts.checkpoints.certificate import load_checked
     from workflow_scripts.ssl_transfer.layers import layer_features
@@ -117,6 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             **losses,
         },
     )
+
+
+def _check_given(given: argparse.Namespace) -> None:
+    larger = "give a larger number"
+    if given.iterations < 1:
+        raise refuse("--iterations", "at least 1", str(given.iterations), larger)
+    if given.image_size < LEAST_PX:
+        raise refuse("--image-size", f"at least {LEAST_PX} px", str(given.image_size), larger)
+    require_files([given.backbone, given.certificate, given.manifest, given.card])
 
 
 def frozen(network: nn.Module) -> nn.Module:
@@ -334,7 +343,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_image_arguments(parser)
-    parser.add_argument("--protocol", choices=list(RECONSTRUCTION), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(RECONSTRUCTION),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--layer", default="layer4", help="depth whose features are matched")
     parser.add_argument("--iterations", type=int, default=3000, help="updates (3000)")
     parser.add_argument("--image-size", type=int, default=224, help="pixels (224)")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json
+from workflow_scripts.problems import require_files
 from workflow_scripts.ssl_transfer.picture_grid import draw_grid
 
 ROWS = ("original", "reconstruction")
@@ -26,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
     given = parser.parse_args(arguments)
+    require_files(given.losses)
     columns, names = [], []
     title, data = [""], ""
     for path in given.losses:

@@ -29,7 +29,7 @@ from workflow_scripts.code_digest import code_digest
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json, write_atomic
 from workflow_scripts.predictions import data_name, write_case_scores
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.progress import progress
 from workflow_scripts.speed import set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Hide every place of every image, write maps and attentive diffusion."""
     given = _parser().parse_args(arguments)
     _check_numbers(given)
+    require_files([given.backbone, given.certificate, given.manifest, given.card])
     tune_allocator()
     set_threads(given.threads)
     from workflow_scripts.checkpoints.certificate import load_checked
@@ -239,7 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_image_arguments(parser)
-    parser.add_argument("--protocol", choices=list(SALIENCY), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(SALIENCY),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument(
         "--bn",
         choices=("eval", "released"),

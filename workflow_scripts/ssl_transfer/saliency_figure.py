@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from workflow_scripts.command_line import run
+from workflow_scripts.problems import require_files
 from workflow_scripts.ssl_transfer.occlusion import attentive_diffusion
 from workflow_scripts.ssl_transfer.picture_grid import draw_grid, stretched
 
@@ -24,6 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--maps", type=Path, nargs="+", required=True, help="of saliency (.npz)")
     parser.add_argument("--out", type=Path, required=True, help="picture to write (.png)")
     given = parser.parse_args(arguments)
+    require_files(given.maps)
     columns, names = [], []
     title, data = [""], ""
     for path in given.maps:

@@ -32,7 +32,7 @@ from workflow_scripts.datasets.image_source import read_image
 from workflow_scripts.datasets.store import bit_depth_of
 from workflow_scripts.files import write_atomic
 from workflow_scripts.predictions import CASE_COLUMNS
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.progress import progress
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import tune_allocator
@@ -161,8 +161,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.n_images < 1 or given.jobs < 1:
         raise refuse("--n-images and --jobs", "at least 1", "less", "give a larger number")
     options = INVARIANCE[given.protocol]
-    k = given.k or default_k(given.transform)
+    k = default_k(given.transform) if given.k is None else given.k
     grid(given.transform, k)  # refuse a bad k before anything is read
+    require_files([given.manifest, given.card, given.store_index])
     card = read_keys(given.card, CARD_KEYS)
     column = "split_released" if options.with_replacement else "split"
     chosen, n_unreadable = _chosen(given, options, card["dataset"], column)
@@ -228,15 +229,22 @@ def _write_index(path: Path, rows: pd.DataFrame, about: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
+    parser.add_argument("--card", type=Path, required=True, help="of the data set (.json)")
     parser.add_argument("--store-index", type=Path, required=True, help="which images decode")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--bit-depth", type=bit_depth_of, help="of deep gray images, as the store")
     parser.add_argument("--slices", type=Path, help="folder that keeps the slices of volumes")
-    parser.add_argument("--transform", choices=sorted(GRIDS), required=True)
+    parser.add_argument(
+        "--transform", choices=sorted(GRIDS), required=True, help="how images are changed"
+    )
     parser.add_argument("--k", type=int, help="versions of an image (default: the transform's)")
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--n-images", type=int, default=N_IMAGES, help=f"({N_IMAGES})")
     parser.add_argument("--seed", type=int, default=0, help="of the corrected draw (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from workflow_scripts.command_line import run
 from workflow_scripts.files import sha256_of, write_atomic
 from workflow_scripts.metrics.invariance import Scores, Whitening, invariance_scores, whitening
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.speed import set_threads
 from workflow_scripts.ssl_transfer.cases import AGAIN, SYSTEM, read_features, read_manifest
@@ -199,6 +199,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_sources(given, (*FORWARDED, "certificate"))
     if given.threads < 1:
         raise refuse("--threads", "at least 1", str(given.threads), "give a larger number")
+    require_files([given.features, given.manifest, given.backbone, given.certificate])
+    require_files([given.store, given.store_index])
     set_threads(given.threads)
     options = INVARIANCE[given.protocol]
     column = "split_released" if options.sampled_statistics else "split"
@@ -280,8 +282,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--certificate", type=Path, help="of the backbone, .json")
     parser.add_argument("--dataset", help="for the provenance, with --backbone")
     add_batch_arguments(parser)
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the halves of the patients (0)")
     parser.add_argument("--threads", type=int, default=1, help="of the linear algebra (1)")
     parser.add_argument("--out", type=Path, required=True, help="whitening to write, .npz")
