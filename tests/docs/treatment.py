@@ -48,6 +48,12 @@ TABLE = (
     Treatment(r".*", r"(torchrun|srun) ", How.OPTIONS, "needs several processes or SLURM"),
     Treatment(r".*", rf"{STEP}[\w.]+ --help$", How.RUN),
     Treatment(r".*", rf"{STEP}checkpoints\.list$", How.RUN),
+    Treatment(
+        r"docs/explanation/.*",
+        rf"{STEP}(?!report\.)[\w.]+ (?!--help$)",
+        How.OPTIONS,
+        "a step's words in part; its system's tests run it",
+    ),
     Treatment(r".*", rf"{STEP}report\.configuration_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.(commands|metrics)_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.protocols_page( --out|$)", How.RUN),

@@ -210,7 +210,14 @@ def _segmentation_with_uncertainty() -> dict[str, Metric]:
             found[f"p_{name}{suffix}"] = plain(test, NEITHER, high=1.0, decimals=4)
         infinite = f"infinite distances{structure}"
         found[f"mhd_infinite{suffix}"] = plain(infinite, LOWER, "cases", decimals=0)
-        found[f"qc_auc{suffix}"] = plain(f"quality control{structure}, AUC", LOWER, high=1.0)
+        control = f"quality control{structure}"
+        for name, title in (
+            ("auc", "AUC"),
+            ("start", "bad cases"),
+            ("flagged_5", "flagged until 5 % are bad"),
+            ("flagged_0", "flagged until none is bad"),
+        ):
+            found[f"qc_{name}{suffix}"] = plain(f"{control}, {title}", LOWER, high=1.0)
     found["nll_infinite"] = plain("infinite NLL", LOWER, "cases", decimals=0)
     for quality, better_of in (("dsc", (LOWER, HIGHER)), ("mhd", (HIGHER, LOWER))):
         for sign in ("entropy", "mutual_information", "variance", "aula"):
@@ -234,7 +241,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
         *(f"spearman_mhd_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
-        "qc_auc",
+        *("qc_auc", "qc_start", "qc_flagged_5"),
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
     "trust_matrix": (
