@@ -42,6 +42,9 @@ class Treatment(NamedTuple):
 STEP = r"python -m workflow_scripts\."
 TABLE = (
     Treatment(r".*", r"snakemake (?!--unlock|--lint)", How.PLAN),
+    Treatment(
+        r"docs/get-started.md", r"\(echo study_id", How.ELSEWHERE, "tests/docs/test_get_started.py"
+    ),
     Treatment(r"docs/get-started.md", r"cat ", How.PARSED, "the page's run reads this file"),
     Treatment(r".*", r"make ", How.MAKE),
     Treatment(r".*", r"python -m benchmarks\.", How.OPTIONS, "minutes to hours; make bench"),
