@@ -76,7 +76,7 @@ lock-zoo: .venv/ready
 	  --no-emit-index-url --no-header envs/zoo.in --output-file envs/zoo.lock
 
 clean-demo:
-	rm -rf results/demo logs/demo benchmarks/results/demo
+	rm -rf results/demo logs/demo state/demo benchmarks/results/demo
 
 # The stamp is written last: an install that was cut off is done again.
 .venv/ready: $(LOCK)

@@ -96,7 +96,9 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], lis
         assert given.profile, f"{one}: without a profile Snakemake asks for --cores"
         words = ["--profile", *given.profile]
         asked = [word for word in one.words if word.endswith(".yaml")]
-        if asked:
+        if asked and all((ROOT / word).is_file() for word in asked):
+            words += ["--configfile", *asked]
+        elif asked:
             overlay = folder / f"{number}.yaml"
             overlay.write_text(one.overlay, encoding="utf-8")
             words += ["--configfile", str(overlay)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import yaml
 
 from tests.conftest import ROOT, RunSnakemake
 from tests.docs.commands import Command, every_command
+from workflow_scripts.datasets import manifest, phantom
 
 pytestmark = pytest.mark.slow
 PAGE = "docs/get-started.md"
@@ -44,6 +47,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "first.yaml").write_text(overlay, encoding="utf-8")
     (place / "tiny.yaml").write_text(yaml.safe_dump(TINY), encoding="utf-8")
     return place
+
+
+def test_a_list_made_from_the_file_names_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, entry = (
+        tmp_path / "data/montgomerycxr",
+        yaml.safe_load(asked("-- check").overlay)["datasets"]["montgomery"]
+        | {"layout": "montgomery"},
+    )
+    size = {"images": 12, "min_per_class": 6, "image_size": 64}
+    words = ["--options", json.dumps(entry), "--phantom", json.dumps(size), "--seed", "0"]
+    phantom.main(["--dataset", "montgomery", *words, "--out", str(root / "PHANTOM.json")])
+    (root / "montgomery_metadata.csv").unlink()
+    monkeypatch.chdir(tmp_path)
+    command = asked("data/montgomerycxr/montgomery_metadata.csv").text
+    subprocess.run(["bash", "-c", command], check=True)
+    found, _, quarantine = manifest.build("montgomery", entry, root, seed=0, jobs=1)
+    assert found["label"].value_counts().to_dict() == {0: 6, 1: 6}
+    assert len(quarantine) == 0
 
 
 def words_of(command: Command) -> list[str]:

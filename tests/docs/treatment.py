@@ -42,12 +42,21 @@ class Treatment(NamedTuple):
 STEP = r"python -m workflow_scripts\."
 TABLE = (
     Treatment(r".*", r"snakemake (?!--unlock|--lint)", How.PLAN),
+    Treatment(
+        r"docs/get-started.md", r"\(echo study_id", How.ELSEWHERE, "tests/docs/test_get_started.py"
+    ),
     Treatment(r"docs/get-started.md", r"cat ", How.PARSED, "the page's run reads this file"),
     Treatment(r".*", r"make ", How.MAKE),
     Treatment(r".*", r"python -m benchmarks\.", How.OPTIONS, "minutes to hours; make bench"),
     Treatment(r".*", r"(torchrun|srun) ", How.OPTIONS, "needs several processes or SLURM"),
     Treatment(r".*", rf"{STEP}[\w.]+ --help$", How.RUN),
     Treatment(r".*", rf"{STEP}checkpoints\.list$", How.RUN),
+    Treatment(
+        r"docs/explanation/.*",
+        rf"{STEP}(?!report\.)[\w.]+ (?!--help$)",
+        How.OPTIONS,
+        "a step's words in part; its system's tests run it",
+    ),
     Treatment(r".*", rf"{STEP}report\.configuration_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.(commands|metrics)_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.protocols_page( --out|$)", How.RUN),
