@@ -263,7 +263,17 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
             *("mean_auc_female", "mean_auc_male"),
             *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
         ),
-    }
+    },
+    "cooperative_training_dice": {
+        "against standard training": (
+            *("dice_median_difference", "dice_effect", "dice_p_value", "dice_seeds_above"),
+            *("dice_gain", "dice_gain_relative"),
+        ),
+        "structures": (
+            *("dice_lv", "dice_myo", "dice_rv", "hd95_lv_mm", "hd95_myo_mm", "hd95_rv_mm"),
+            *("both_empty", "one_empty"),
+        ),
+    },
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
