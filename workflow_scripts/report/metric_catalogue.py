@@ -173,7 +173,9 @@ METRICS: dict[str, Metric] = {
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
     "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
-    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
+    "dice_gain_relative": Metric(
+        "relative gain of Dice over standard training", low=-1.0, high=INF
+    ),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
