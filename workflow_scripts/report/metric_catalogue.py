@@ -173,7 +173,9 @@ METRICS: dict[str, Metric] = {
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
     "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
-    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
+    "dice_gain_relative": Metric(
+        "relative gain of Dice over standard training", low=-1.0, high=INF
+    ),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -270,7 +272,17 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
             *("mean_auc_female", "mean_auc_male"),
             *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
         ),
-    }
+    },
+    "cooperative_training_dice": {
+        "against standard training": (
+            *("dice_median_difference", "dice_effect", "dice_p_value", "dice_seeds_above"),
+            *("dice_gain", "dice_gain_relative"),
+        ),
+        "structures": (
+            *("dice_lv", "dice_myo", "dice_rv", "hd95_lv_mm", "hd95_myo_mm", "hd95_rv_mm"),
+            *("both_empty", "one_empty"),
+        ),
+    },
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
