@@ -1,7 +1,7 @@
 # Steadfast: two commands for a newcomer, `make demo` and `make test`. Both set everything up.
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph plans clean-demo
+.PHONY: help install demo test test-slurm test-zoo bench lock lock-zoo graph pages plans clean-demo
 PYTHON ?= python3
 BIN := .venv/bin
 PROCESSES ?= 2
@@ -14,7 +14,8 @@ help:
 	@echo "make install LOCK=envs/requirements-cuda12.lock  libraries for an older GPU driver"
 	@echo "make bench  the benchmarks, with ratios and equality checks"
 	@echo "make test-zoo  converters against TensorFlow and JAX themselves (installs them in .venv-zoo)"
-	@echo "make plans  the stored plans that tests compare with, and docs/dag.svg"
+	@echo "make plans  the stored plans that tests compare with, docs/dag.svg, and the pages below"
+	@echo "make pages  the reference pages that are made from code and configuration"
 	@echo "make lock   resolve envs/requirements.in into envs/requirements.lock"
 
 install:
@@ -37,16 +38,24 @@ test-zoo: .venv/ready .venv-zoo/ready
 # and the tests see only what they start themselves.
 SLURM_PACKAGES := slurmctld slurmd slurmdbd slurm-client munge mariadb-server iproute2
 test-slurm: .venv/ready
-	@command -v slurmctld slurmd slurmdbd munged mariadbd ip > /dev/null || { apt-get update \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
+	@for one in slurmctld slurmd slurmdbd munged mariadbd ip; do \
+	  command -v $$one > /dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); break; }; done
 	tests/slurm/isolated.sh $(BIN)/python -m pytest tests/slurm
 
 # Snapshots that tests compare with: look at what changed before committing it.
-plans: .venv/ready graph
+plans: .venv/ready graph pages
 	$(BIN)/python -m tests.workflow.plans
 
 graph: .venv/ready
 	$(BIN)/python -m workflow_scripts.report.rule_graph all training_smoke --profile profiles/slurm --out docs/dag.svg
+
+REFERENCE := docs/reference
+pages: .venv/ready
+	$(BIN)/python -m workflow_scripts.report.configuration_page --config config.yaml \
+	  --schemas rules/schemas --out $(REFERENCE)/configuration.md
+	$(BIN)/python -m workflow_scripts.report.commands_page --out $(REFERENCE)/commands.md
+	$(BIN)/python -m workflow_scripts.report.protocols_page --out $(REFERENCE)/protocols.md
 
 bench: .venv/ready
 	$(BIN)/python -m benchmarks.run --out docs/reference/benchmarks.md

@@ -31,4 +31,9 @@ rule all:
         rules.ledger.output,
         rules.summary.output,
         plan.sheets(),
+        expand(
+            "<results>/tables/{table}.{suffix}",
+            table=plan.matrices(),
+            suffix=["tex", "png"],
+        ),
     localrule: True

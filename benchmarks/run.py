@@ -56,6 +56,7 @@ BENCHMARKS = (
         "2.5x CPU",
     ),  # B6
     Benchmark("pixels", ("pixel_cache",), "50x CPU for PNG, 12x for JPEG"),  # B10
+    Benchmark("cooperative-step", ("cooperative_training",), "1.2x CPU"),  # B12
     Benchmark("crocodile-step", ("crocodile",), "1.2x CPU"),  # one pass a branch, no unfolds
     Benchmark("le-metrics", ("uncertainty",), "50x CPU"),  # B7
     Benchmark("le-vs-de", ("layer_ensembles",), "4.7x CPU over five networks; 1.05 of plain"),  # B8

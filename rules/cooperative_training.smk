@@ -124,6 +124,38 @@ rule severity_scores:
         " --gpus {resources.gpu} --out {output.scores} > {log} 2>&1"
 
 
+rule layer_agreement:
+    input:
+        **cooperative_plan.store(config["cooperative_training"]["dataset"]),
+        weights=rules.train_segmenter.output.weights,
+        training=rules.train_segmenter.output.training,
+    output:
+        scores=f"<results>/cooperative_training/layer_agreement/{SEGMENTER}/predictions.parquet",
+    log:
+        f"<logs>/cooperative_training/layer_agreement/{SEGMENTER}.log",
+    benchmark:
+        f"<benchmarks>/cooperative_training/layer_agreement/{SEGMENTER}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 4
+    resources:
+        gpu=1,
+        mem_mb=grows(16000),
+        runtime=grows(90),
+    params:
+        severity=config["cooperative_training"]["severity"],
+        seed=config["seed"],
+        code=code_digest("workflow_scripts.cooperative_training.layer_agreement"),
+    shell:
+        "python -m workflow_scripts.cooperative_training.layer_agreement"
+        " --weights {input.weights} --training {input.training} --images {input.images}"
+        " --masks {input.masks} --index {input.index} --manifest {input.manifest}"
+        " --levels {params.severity[levels]} --draws {params.severity[draws]}"
+        " --stn-passes {params.severity[stn_passes]}"
+        " --corrections {params.severity[corrections]} --seed {params.seed}"
+        " --gpus {resources.gpu} --out {output.scores} > {log} 2>&1"
+
+
 rule hard_examples:
     input:
         **cooperative_plan.store(config["cooperative_training"]["dataset"]),

@@ -16,7 +16,6 @@ DNE_MODEL = {
 }
 DNE_READ_OUT = "|".join(map(re.escape, [*DNE["read_outs"], *plan.checkpoints]))
 
-
 # command lines that several steps share
 DNE_COHORT_WORDS = (
     " --manifest {input.manifest} --card {input.card} --leak-free {input.leak_free}"
@@ -298,6 +297,7 @@ rule disease_head:
         retrained=dne.retrained,
     output:
         predictions=f"{DNE_TOP}/heads/{HEAD_RUN}/predictions.parquet",
+        course=f"{DNE_TOP}/heads/{HEAD_RUN}/course.parquet",
         history=f"{DNE_TOP}/heads/{HEAD_RUN}/history.csv",
     log:
         f"<logs>/debiased_noise/heads/{HEAD_RUN}.log",
@@ -316,6 +316,7 @@ rule disease_head:
     params:
         knobs=DNE["head"],
         table=dne.table_of,
+        column=lambda w: dne.column_word(w.dataset),
         attribute=lambda w: dne.attribute(w.dataset),
         edit=dne.edit_word,
         live=lambda w: dne.live_words(
@@ -326,12 +327,14 @@ rule disease_head:
     shell:
         "python -m workflow_scripts.debiased_noise.disease_head --embeddings {input.embeddings}"
         " {params.edit} {params.live} --protocol {wildcards.protocol} --method {wildcards.method}"
-        " --read-out {wildcards.read_out} --table {params.table} --frozen {input.frozen}"
+        " --read-out {wildcards.read_out} --table {params.table} {params.column}"
+        " --frozen {input.frozen}"
         " --frozen-embeddings {input.frozen_embeddings} --retrained {input.retrained}"
         " --epochs {params.knobs[epochs]} --lr {params.knobs[lr]}"
         " --images-per-batch {params.knobs[batch_size]}"
         + DNE_COHORT_WORDS
-        + " --history {output.history} --out {output.predictions} > {log} 2>&1"
+        + " --schedule {params.knobs[schedule]} --history {output.history}"
+        " --course {output.course} --out {output.predictions} > {log} 2>&1"
 
 
 use rule disease_head as disease_head_live with:

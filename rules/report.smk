@@ -67,6 +67,70 @@ rule figure:
         " --out {output.figure} > {log} 2>&1"
 
 
+rule trust_matrix:
+    input:
+        tables=expand("<results>/tables/{table}.csv", table=plan.trust_tables()),
+        predictions=plan.trust_predictions(),
+    output:
+        csv=report(
+            "<results>/tables/trust_matrix.csv",
+            caption="../workflow_scripts/report/captions/trust_matrix.rst",
+            category="Trust matrix",
+            labels={"table": "trust_matrix", "content": "all values, long form"},
+        ),
+        markdown="<results>/tables/trust_matrix.md",
+        latex="<results>/tables/trust_matrix.tex",
+        sources="<results>/tables/trust_matrix.sources.csv",
+    log:
+        "<logs>/trust_matrix.log",
+    benchmark:
+        "<benchmarks>/trust_matrix.tsv"
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=grows(8000),
+        runtime=grows(120),
+    params:
+        resamples=config["ssl_transfer"]["bootstrap_resamples"],
+        seed=config["seed"],
+        code=code_digest("workflow_scripts.report.trust_matrix"),
+    shell:
+        "python -m workflow_scripts.report.trust_matrix --tables {input.tables}"
+        " --predictions {input.predictions} --seed {params.seed}"
+        " --resamples {params.resamples} --csv {output.csv}"
+        " --markdown {output.markdown} --latex {output.latex} --sources {output.sources}"
+        " > {log} 2>&1"
+
+
+rule trust_figure:
+    input:
+        csv="<results>/tables/trust_matrix.csv",
+    output:
+        figure=report(
+            "<results>/tables/trust_matrix.{suffix}",
+            caption="../workflow_scripts/report/captions/trust_matrix.rst",
+            category="Trust matrix",
+            labels={"table": "trust_matrix", "content": "{suffix}"},
+        ),
+    log:
+        "<logs>/trust_figure.{suffix}.log",
+    benchmark:
+        "<benchmarks>/trust_figure.{suffix}.tsv"
+    wildcard_constraints:
+        suffix="png|svg",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.trust_figure"),
+    shell:
+        "python -m workflow_scripts.report.trust_figure --table {input.csv}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule ledger:
     input:
         published=PUBLISHED,
@@ -124,11 +188,20 @@ rule provenance:  # made again with the ledger; tables never depend on it
 
 rule summary:
     input:
-        tables=expand("<results>/tables/{table}.csv", table=plan.chosen_tables()),
-        figures=expand("<results>/tables/{table}.svg", table=plan.chosen_tables()),
+        tables=expand(
+            "<results>/tables/{table}.csv",
+            table=[*plan.chosen_tables(), *plan.matrices()],
+        ),
+        figures=expand(
+            "<results>/tables/{table}.svg",
+            table=[*plan.chosen_tables(), *plan.matrices()],
+        ),
         sources=expand(
             "<results>/tables/{table}.sources.csv",
-            table=[name for name in plan.chosen_tables() if name in plan.tables()],
+            table=[
+                *(name for name in plan.chosen_tables() if name in plan.tables()),
+                *plan.matrices(),
+            ],
         ),
         ledger="<results>/tables/ledger.csv",
         cards=expand(

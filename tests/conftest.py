@@ -9,9 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(name, "1")  # before numpy or torch is imported: tests run in parallel
+
+# Speed is shown in benchmarks/, never asserted; a gate draws the same examples each time.
+settings.register_profile("steadfast", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("steadfast")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -18,6 +18,8 @@ from workflow_scripts.crocodile.plan import CrocodilePlan
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.debiased_noise.plan import DebiasedNoisePlan
 from workflow_scripts.layer_ensembles.plan import LayerEnsemblesPlan
+from workflow_scripts.report.trust_columns import LOOKED_UP, PREDICTED
+from workflow_scripts.report.trust_columns import TABLE as TRUST_MATRIX
 from workflow_scripts.ssl_transfer.plan import SslTransferPlan
 from workflow_scripts.system_plan import Named, SystemPlan
 
@@ -28,7 +30,6 @@ SYSTEMS: tuple[type[SystemPlan], ...] = (
     CooperativeTrainingPlan,
     LayerEnsemblesPlan,
     DebiasedNoisePlan,
-    CooperativeTrainingPlan,
 )
 
 
@@ -211,6 +212,20 @@ class Plan:
     def chosen_tables(self) -> list[str]:
         """Return the tables of the chosen systems: what ledger and overview show."""
         return [name for one in self.chosen for name in (*one.tables(), *one.other_tables())]
+
+    def trust_tables(self) -> list[str]:
+        """Return the chosen tables that the trust matrix looks up."""
+        return [name for name in self.chosen_tables() if name in LOOKED_UP]
+
+    def trust_predictions(self) -> list[str]:
+        """Return the predictions that the trust matrix reads; none: there is no matrix."""
+        tables = self.tables()
+        chosen = [name for name in self.trust_tables() if name in PREDICTED]
+        return [file for name in chosen for file in tables[name]()]
+
+    def matrices(self) -> list[str]:
+        """Return the trust matrix where a chosen system has a place in it."""
+        return [TRUST_MATRIX] if self.trust_predictions() else []
 
     def all_tables(self) -> list[str]:
         """Return the tables of all systems, whichever rule makes them."""

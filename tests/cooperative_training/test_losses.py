@@ -115,10 +115,13 @@ def test_loss_functions_are_golden() -> None:
     golden = GOLDEN["cross_entropy"]
     logits, labels = torch.tensor(golden["logits"]), torch.tensor(golden["labels_NHW"])
     found = F.cross_entropy(logits, labels).item()
-    assert found == pytest.approx(golden["training_loss_hard_labels"], abs=1e-6)
+    for name in ("training_loss", "masking_loss"):  # one function for both
+        assert found == pytest.approx(golden[f"{name}_hard_labels"], abs=1e-6)
+    assert found == pytest.approx(golden["basic_loss_fn_cross_entropy"], abs=1e-6)
     golden = GOLDEN["image_reconstruction_loss"]
     recon, clean = torch.tensor(golden["recon"]), torch.tensor(golden["clean"])
     assert image_loss(recon, clean).item() == pytest.approx(golden["half_mse"])
+    assert F.mse_loss(recon, clean).item() == pytest.approx(golden["masking_mse"])
 
 
 ROUTES = {

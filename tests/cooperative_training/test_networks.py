@@ -93,6 +93,16 @@ def test_codes_have_a_sixteenth_of_the_image_and_are_not_negative() -> None:
     assert linear.image_decoder(codes.image).abs().max() > 1
 
 
+def test_codes_of_the_papers_image_size_are_golden() -> None:
+    networks = CooperativeNetworks().eval()
+    with torch.no_grad():
+        codes = networks.image_encoder(torch.rand(1, 1, 192, 192))
+        shape_code = networks.shape_encoder(torch.rand(1, 4, 192, 192))
+    found = {"z_i": codes.image, "z_s": codes.shape, "shape_code": shape_code}
+    shapes = {name: list(code.shape) for name, code in found.items()}
+    assert shapes == NETWORK["latent_shapes_for_192"]
+
+
 def test_slow_networks_input_is_golden() -> None:
     golden = GOLDEN["stn_input"]
     soft = map_of_logits(torch.tensor(golden["logits"]))

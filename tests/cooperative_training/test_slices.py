@@ -86,10 +86,22 @@ def test_slices_come_es_first_in_the_order_of_the_list(store: VolumeStore) -> No
     rows = rows_of(store.index, ["002", "001"], "store")
     names = store.index["image_id"].to_numpy()[rows]
     assert list(dict.fromkeys(names)) == ["002_ES", "001_ES", "002_ED", "001_ED"]
-    assert len(rows) == GOLDEN_LENGTH
 
 
-GOLDEN_LENGTH = 12  # 4 volumes of 3 slices: offsets, where the released wrapper takes a modulo
+def test_slices_of_both_frames_stand_one_after_the_other_as_golden(tmp_path: Path) -> None:
+    golden = GOLDEN["concat_indexing"]  # slices of ES, then of ED
+    lengths = dict(zip(("ES", "ED"), golden["dataset_lengths"], strict=True))
+    names = [f"{patient}_{frame}" for patient in ("001", "002") for frame in lengths]
+    sizes = {name: lengths[name[4:]] - 2 if name < "002" else 2 for name in names}
+    masks = {name: mask_of(0, shape=(n, 8, 8)) for name, n in sizes.items()}
+    index = open_store(tmp_path, masks).index
+    rows = rows_of(index, ["001", "002"], "store")
+    frames = index["frame"].to_numpy()[rows]
+    assert [list(lengths).index(frame) for frame in frames] == golden["slice_to_dataset"]
+    patients = index["patient_id"].to_numpy()[rows]
+    pairs = dict.fromkeys(zip(frames, patients, strict=True))  # released: index modulo count
+    assert list(pairs) == [("ES", "001"), ("ES", "002"), ("ED", "001"), ("ED", "002")]
+    assert [list(lengths).index(frame) for frame, _ in pairs] == golden["patient_to_dataset"]
 
 
 def test_an_empty_slice_gives_way_to_one_of_its_volume(store: VolumeStore) -> None:
@@ -158,7 +170,10 @@ MANIFEST = pd.DataFrame(
 )
 
 
-def test_overlapping_patients_validate_only_where_that_is_asked_for() -> None:
+def test_overlapping_patients_are_refused_unless_asked_for_by_name() -> None:
+    with pytest.raises(InputError, match=r"found 002, 022 in training and validation.*released"):
+        patients_of(MANIFEST, "10_cv_1", "refuse", "manifest")
+    assert patients_of(MANIFEST, "split", "refuse", "manifest").in_both == ()
     released = patients_of(MANIFEST, "10_cv_1", "keep", "manifest")
     assert released.train == ("001", "002", "022")
     assert released.val == ("002", "022", "095")

@@ -7,6 +7,10 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from safetensors.numpy import load_file
 
@@ -47,6 +51,8 @@ def test_every_method_trains_with_the_terms_it_promises(
         "standard": set(),
         "images_only": images,
         "random_windows": images,
+        "outside_windows": images,
+        "random_convolutions": images,
         "segmentations_only": shapes,
     }
     assert hard == expected.get(method, images | shapes)
@@ -105,6 +111,50 @@ def test_a_list_that_leaks_is_refused(archive: dict[str, Path], tmp_path: Path) 
         train_segmenter.main(
             training_words({**archive, "leak_free.json": leaking}, tmp_path, "standard")
         )
+
+
+def overlapping(archive: dict[str, Path], folder: Path) -> dict[str, Path]:
+    """Return the archive with a patient who trains and validates, as the certificate knows."""
+    source = archive["manifest.parquet"]
+    metadata = pq.read_schema(source).metadata
+    rows = pd.read_parquet(source)
+    both = rows["patient_id"] == "002"
+    rows.loc[both, "split_released_10_cv_0"] = "train+val"
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(metadata)
+    pq.write_table(table, folder / "manifest.parquet")
+    proofs = json.loads(archive["leak_free.json"].read_text())
+    known = {"leak_free": False, "patients_in_two_splits": 1, "files_in_two_splits": 2}
+    proofs["split_released_10_cv_0"] |= known
+    (folder / "leak_free.json").write_text(json.dumps(proofs))
+    return {**archive, **{name: folder / name for name in ("manifest.parquet", "leak_free.json")}}
+
+
+def test_a_list_with_overlap_trains_only_where_that_is_asked_for_by_name(
+    archive: dict[str, Path], tmp_path: Path
+) -> None:
+    paths = overlapping(archive, tmp_path)
+    with pytest.raises(InputError, match="found 002 in training and validation"):
+        train_segmenter.main(training_words(paths, tmp_path, "standard"))
+    found = {}
+    for protocol, more in (("released", {}), ("corrected", {"overlap": "leave_out"})):
+        words = {"protocol": protocol, "max-updates": 1, **more}
+        train_segmenter.main(training_words(paths, tmp_path, "standard", **words))
+        found[protocol] = json.loads((tmp_path / "training.json").read_text())
+    assert found["released"]["patients"]["val"] == ["002", "003"]
+    assert found["corrected"]["patients"]["val"] == ["003"]
+    for protocol, overlap in (("released", "keep"), ("corrected", "leave_out")):
+        assert found[protocol]["patients"]["train"] == ["001", "002"]
+        assert found[protocol]["patients"]["in_both"] == ["002"]
+        assert found[protocol]["options"]["overlap"] == overlap
+
+
+def test_mixed_precision_trains_and_says_so(archive: dict[str, Path], tmp_path: Path) -> None:
+    words = {"precision": "bf16", "max-updates": 2}
+    train_segmenter.main(training_words(archive, tmp_path, "channel_masks", **words))
+    assert json.loads((tmp_path / "training.json").read_text())["precision"] == "bf16"
+    weights = load_file(tmp_path / "weights.safetensors")
+    assert {value.dtype.name for value in weights.values()} == {"float32", "int64"}
+    assert all(np.isfinite(value).all() for value in weights.values())
 
 
 def test_sizes_of_zero_are_refused(archive: dict[str, Path], tmp_path: Path) -> None:

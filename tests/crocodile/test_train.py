@@ -20,10 +20,12 @@ from tests.crocodile.hospitals import (
     training_words,
     write_experiment,
 )
+from workflow_scripts.checkpoints import convert
 from workflow_scripts.crocodile import predict, train
 from workflow_scripts.crocodile.variants import VARIANTS
 from workflow_scripts.datasets.chest_findings import NINE
 from workflow_scripts.predictions import METADATA_KEY
+from workflow_scripts.problems import InputError
 from workflow_scripts.training.failures import SavedNotFinished, TrainingFailure
 
 SEEN = {  # terms that a variant's history must hold (spec section 8), and no other
@@ -194,6 +196,54 @@ def test_bf16_trains_and_says_so(hospitals: list[Hospital], tmp_path: Path) -> N
     exact, rough = (history(tmp_path / p / "history.csv")["train_loss"] for p in ("fp32", "bf16"))
     assert exact != rough
     np.testing.assert_allclose(rough, exact, rtol=0.05)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Return a gray ResNet-50 with seeded weights, as the rule `convert` makes it."""
+    folder = tmp_path_factory.mktemp("checkpoint")
+    files = {name: folder / name for name in ("backbone", "certificate")}
+    options = {"format": "torchvision", "architecture": "resnet50+gray", "weights": "seeded",
+               "seed": 1, "normalisation": "none"}  # fmt: skip
+    words = [word for name, path in files.items() for word in (f"--{name}", str(path))]
+    convert.main(["--checkpoint", "seeded", "--options", json.dumps(options), *words])
+    return files
+
+
+def test_the_published_trunk_is_read_trained_saved_and_rebuilt(
+    checkpoint: dict[str, Path], hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    words = training_words(
+        hospitals, tmp_path, "resnet_asl", network={"trunk": "resnet"}, training={"epochs": 1},
+        **checkpoint,
+    )  # fmt: skip
+    train.main(words)
+    record = json.loads((tmp_path / "training.json").read_text())
+    assert record["architecture"] == "resnet50+gray"
+    before = load_file(checkpoint["backbone"])
+    after = load_file(tmp_path / "model.safetensors")
+    same = {name: np.array_equal(after[f"trunk.{name}"], before[name])
+            for name in before if f"trunk.{name}" in after}  # fmt: skip
+    frozen = ("conv1", "bn1", "layer1")
+    for name, is_same in same.items():
+        is_norm = ".bn" in name or ".downsample.1." in name
+        assert is_same == (name.startswith(frozen) or is_norm), name
+    assert len(same) > 200
+    tables = scored(tmp_path, hospitals)
+    assert np.isfinite(tables["OOD"].filter(like="score_")).all(axis=None)
+
+
+def test_other_trunks_and_other_weights_are_refused(
+    checkpoint: dict[str, Path], hospitals: list[Hospital], tmp_path: Path
+) -> None:
+    words = training_words(
+        hospitals, tmp_path, "resnet_asl", network={"trunk": "resnet"}, **checkpoint
+    )
+    content = checkpoint["backbone"].read_bytes()
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(content[:-4] + bytes(4))
+    with pytest.raises(InputError, match="certificate"):
+        train.main([*words, "--backbone", str(changed)])
 
 
 def test_workers_that_load_ahead_change_nothing(hospitals: list[Hospital], tmp_path: Path) -> None:

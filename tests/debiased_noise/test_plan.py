@@ -33,6 +33,8 @@ def test_the_published_table_has_every_run_once(config: dict[str, Any]) -> None:
         "results/debiased_noise/heads/released/notebook/chexpert_dne_effusion/erm/seed0/"
         "predictions.parquet"
     )
+    courses = plan.tables()["debiased_noise_course"]()
+    assert [path.rsplit("/", 1)[0] for path in courses] == [p.rsplit("/", 1)[0] for p in paths]
     used = {named.name for named in plan.names()}
     assert {"mae_vitb16_cxr", "mae_vitb16_cxr_token", "chexpert_dne_edema"} <= used
 
@@ -63,6 +65,14 @@ def test_images_have_the_size_that_the_checkpoint_takes(config: dict[str, Any]) 
     changed["debiased_noise"]["read_outs"]["pooled"]["head"] = "swav"
     with pytest.raises(InputError, match="one size"):
         list(DebiasedNoisePlan(changed).names())
+
+
+def test_two_data_sets_of_one_disease_can_have_columns_of_their_own(config: dict[str, Any]) -> None:
+    changed = copy.deepcopy(config)
+    changed["debiased_noise"]["columns"] = {"other_clinic": "other clinic"}
+    plan = DebiasedNoisePlan(changed)
+    assert plan.column_word("other_clinic") == "--column 'other clinic'"
+    assert plan.column_word("chexpert_dne_edema") == ""
 
 
 def test_a_head_in_two_tables_is_refused(config: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import timm
 import torch
@@ -14,11 +15,15 @@ from PIL import Image
 
 from tests.debiased_noise.golden import GOLDEN
 from workflow_scripts.datasets.geometry import GEOMETRIES, prepare
+from workflow_scripts.debiased_noise.cohort import Cohort
 from workflow_scripts.debiased_noise.foundation import FoundationModel
 from workflow_scripts.debiased_noise.heat_map import gaussian_kernel, heat_map
 from workflow_scripts.debiased_noise.linear_probe import (
     ATTRIBUTE_RECIPE,
     DISEASE_RECIPE,
+    WARM_UP,
+    Course,
+    learning_rate,
     make_head,
     make_optimiser,
     probe_loss,
@@ -27,7 +32,12 @@ from workflow_scripts.debiased_noise.noise_edit import edited
 from workflow_scripts.debiased_noise.objective import Head, Weights, edit_loss
 from workflow_scripts.debiased_noise.order import balanced_order
 from workflow_scripts.debiased_noise.stochastic_depth import add_stochastic_depth, block_rates
-from workflow_scripts.metrics.classification import accuracy, binary_roc_auc, predicted_class
+from workflow_scripts.metrics.classification import (
+    accuracy,
+    binary_roc_auc,
+    margin_loss,
+    predicted_class,
+)
 from workflow_scripts.problems import InputError
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -99,6 +109,60 @@ def test_accuracy_and_auc_equal_the_released_evaluation() -> None:
     assert 100 * right.value == golden["by_batch_size"]["10"]["acc1"]
     areas = [binary_roc_auc(targets[:, i], logits[:, i]).value for i in range(2)]
     assert areas == pytest.approx(golden["auroc_per_class"])
+    loss = margin_loss(targets[:, 1], logits[:, 1] - logits[:, 0])
+    # ours weighs every image alike: what the released code prints for batches of one, or one batch
+    for batch in ("1", "10"):
+        assert loss.mean() == pytest.approx(golden["by_batch_size"][batch]["loss"], rel=1e-5)
+    # the mean of batch means lets a short last batch count fully (spec 14, B14): not ours
+    batches = np.mean([loss[:4].mean(), loss[4:8].mean(), loss[8:].mean()])
+    assert batches == pytest.approx(golden["by_batch_size"]["4"]["loss"], rel=1e-5)
+    assert math.isnan(binary_roc_auc([1, 1], [0.1, 0.2]).value)  # one class: no AUC, not 0
+
+
+def test_predicted_classes_of_rows_with_none_or_both_targets_are_the_released_ones() -> None:
+    golden = GOLDEN["F_accuracy_multihot"]
+    targets = np.array(golden["targets"], dtype=np.float32)
+    cohort = Cohort(pd.DataFrame(), targets, np.zeros(5, int), ("No Finding", "Edema"), {})
+    right = 100.0 * (cohort.label == predicted_class(np.array(golden["outputs"])))
+    decided = [0, 1, 3, 4]  # row 2 has equal logits: implementation defined
+    assert right[decided].tolist() == [golden["acc_each"][row] for row in decided]
+
+
+def test_learning_rate_is_constant_and_the_released_unused_one_is_there() -> None:
+    from dataclasses import replace
+
+    golden = GOLDEN["K_lr_schedule_defined_but_never_called_upstream"]
+    cosine = replace(DISEASE_RECIPE, schedule="cosine")
+    assert (cosine.lr, cosine.min_lr) == (golden["lr"], golden["min_lr"])
+    assert (WARM_UP, cosine.epochs) == (golden["warmup_epochs"], golden["epochs"])
+    for epoch, wanted in golden["values"].items():
+        assert learning_rate(cosine, float(epoch)) == pytest.approx(wanted)
+        assert learning_rate(DISEASE_RECIPE, float(epoch)) == golden["lr"]
+
+
+def test_layer_decay_would_leave_the_head_as_it_is() -> None:
+    golden = GOLDEN["J_layer_decay"]
+    decay, n_layers = golden["layer_decay"], golden["n_blocks"] + 1
+    scales = [decay ** (n_layers - layer) for layer in range(n_layers + 1)]
+    assert scales == pytest.approx(golden["scales"])
+    # only the head is trained, so the option is not offered
+    heads = {golden["layer_ids"][name] for name in ("head.weight", "head.bias")}
+    assert [scales[layer] for layer in heads] == [1.0]
+
+
+def test_course_keeps_the_head_at_the_released_epochs() -> None:
+    course = Course(epochs=50)
+    head = torch.nn.Linear(3, 2)
+    for epoch in range(50):
+        with torch.no_grad():
+            head.bias.fill_(epoch)
+        course.take(epoch, head)
+    published = GOLDEN["T_published_notebook_log"]["runs"]["ERM"]["evaluations"]
+    assert list(course.heads) == [row["epoch"] for row in published]
+    assert course.heads[20][1].tolist() == [20.0, 20.0]
+    again = Course(epochs=50)
+    again.load_state_dict(course.state_dict())
+    assert again.heads.keys() == course.heads.keys()
 
 
 def tiny_vit(pool: str) -> torch.nn.Module:

@@ -24,7 +24,7 @@ from workflow_scripts.debiased_noise import (
     order,
     white_box,
 )
-from workflow_scripts.debiased_noise.embeddings import read_embeddings
+from workflow_scripts.debiased_noise.embeddings import read_embeddings, write_embeddings
 from workflow_scripts.debiased_noise.heads import read_head
 from workflow_scripts.debiased_noise.noise_edit import norms, read_edit, write_edit
 from workflow_scripts.problems import InputError
@@ -290,7 +290,16 @@ def test_head_goes_on_after_a_kill_to_the_same_predictions(
         head(files, folder, "erm", *OFTEN)
     monkeypatch.setattr(order.IndexBatches, "next_batch", real)
     assert list((folder / "state-erm").glob("state-*.json"))
-    assert head(files, folder, "erm", *OFTEN).read_bytes() == whole
+    course = folder / "course.parquet"
+    assert head(files, folder, "erm", "--course", str(course), *OFTEN).read_bytes() == whole
+    columns = read_case_columns(read_headers([course])[0])
+    # epochs before the kill are still there, and the last is the result
+    epochs = [name for name in columns if name.startswith("score_disease_epoch_")]
+    assert epochs == [f"score_disease_epoch_{epoch}" for epoch in (0, 10, 20, 29)]
+    last = read_case_columns(read_headers([folder / "erm.parquet"])[0])
+    np.testing.assert_array_equal(columns["score_disease_epoch_29"], last["score_disease"])
+    assert columns["train_loss_epoch_29"][0] == last["train_loss"][0]
+    assert columns["train_loss_epoch_29"][0] < columns["train_loss_epoch_0"][0]
 
 
 def test_a_budget_that_cannot_be_enough_is_refused_before_any_query(
@@ -353,6 +362,50 @@ def test_embeddings_of_another_edit_are_refused(files: Files, tmp_path: Path) ->
         head(files, tmp_path, "white_box", "--edit", str(edit))
     with pytest.raises(InputError, match="--edit for an edit's row"):
         head(files, tmp_path, "white_box")
+
+
+def test_an_edit_of_another_row_or_attribute_is_refused(files: Files, tmp_path: Path) -> None:
+    edit, edited = tmp_path / "noise.safetensors", tmp_path / "edited.npz"
+    words = ("--edit", str(edit), "--embeddings", str(edited))
+    for card, told in (
+        ({"method": "gezo_paper", "attribute": "sex"}, "one by gezo_paper against sex"),
+        ({"method": "white_box", "attribute": "race"}, "one by white_box against race"),
+    ):
+        write_edit(edit, np.ones((32, 32), np.float32), {**card, "phantom": True})
+        embedded(files, edit, edited)
+        with pytest.raises(InputError, match=told):
+            head(files, tmp_path, "white_box", *words)
+
+
+def test_another_attribute_can_be_hidden_and_its_column_says_so(
+    files: Files, tmp_path: Path
+) -> None:
+    classifier = tmp_path / "age.safetensors"
+    age = ("--attribute", "age_years")
+    attribute_classifier.main(
+        [
+            *files.embeddings, *files.cohort, *age, "--protocol", "corrected", "--epochs", "2",
+            "--images-per-batch", "16", "--state", str(tmp_path / "a"), "--out", str(classifier),
+        ]
+    )  # fmt: skip
+    words = (*age, "--frozen", str(classifier), "--retrained", str(classifier))
+    header = read_headers([head(files, tmp_path, "erm", *words)])[0]
+    assert header.column == "Edema, age over 60"
+    assert set(read_case_columns(header)["hidden"]) == {"age_years"}
+
+
+def test_seeded_weights_on_real_images_say_so(files: Files, tmp_path: Path) -> None:
+    embeddings = read_embeddings(Path(files.path("embeddings.npz")))
+    assert embeddings.provenance["pretrained"] is False
+    real = {**embeddings.provenance, "phantom": False}
+    path = tmp_path / "real.npz"
+    write_embeddings(path, embeddings.values, embeddings.image_id, real)
+    card = json.loads(Path(files.path("card.json")).read_text()) | {"phantom": False}
+    (tmp_path / "card.json").write_text(json.dumps(card))
+    words = ("--embeddings", str(path), "--frozen-embeddings", str(path))
+    words += ("--card", str(tmp_path / "card.json"))
+    header = read_headers([head(files, tmp_path, "erm", *words)])[0]
+    assert header.data == "tiny (untrained weights)"
 
 
 def test_a_split_without_its_own_leak_certificate_is_refused(

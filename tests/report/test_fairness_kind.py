@@ -21,9 +21,11 @@ GOLDEN: dict[str, Any] = json.loads(Path("tests/golden/dne.json").read_text(enco
 RUNS = GOLDEN["T_published_notebook_log"]["runs"]
 
 
-def cases_of(run: str, flip: int = 0) -> dict[str, np.ndarray]:
+def cases_of(
+    run: str, flip: int = 0, evaluation: Mapping[str, Any] | None = None
+) -> dict[str, np.ndarray]:
     """Return 800 cases whose subgroup accuracies are those of the published log."""
-    accuracies = RUNS[run]["evaluations"][-1]
+    accuracies = evaluation or RUNS[run]["evaluations"][-1]
     parts = []
     for group, sex in ((1, "male"), (0, "female")):
         for label, name in ((0, "nofinding"), (1, "pleural")):
@@ -47,12 +49,37 @@ def write(path: Path, cases: Mapping[str, np.ndarray], seed: int = 0, **changes:
     unknown = np.full(n, math.nan)
     extra = {"truth": cases["truth"], "group_sex": cases["group"].astype(float)}
     extra |= {"group_age_years": cases.get("age", unknown), "group_race": unknown}
-    extra["hidden"] = np.full(n, "sex")
+    extra |= {"hidden": np.full(n, "sex"), "train_loss": np.full(n, 0.3)}
     metadata = dict.fromkeys(METADATA_NAMES, "x") | {
         "system": "debiased_noise", "table": "debiased_noise_fairness", "row": "ERM, notebook",
         "column": "Pleural Effusion, sex", "protocol": "released", "seed": seed, "kind": "fairness",
         "metric": "accuracy", "data": "chexpert", "options": {}, "diagnostics": {},
     }  # fmt: skip
+    write_case_scores(path, frame, scores, metadata | changes, extra)
+    return path
+
+
+def write_course(path: Path, **changes: Any) -> Path:
+    """Write the course of the published log: all evaluations of ERM, with their training loss."""
+    log = RUNS["ERM"]
+    parts = {row["epoch"]: cases_of("ERM", evaluation=row) for row in log["evaluations"]}
+    first = parts[0]
+    n = len(first["truth"])
+    ids = [f"image_{i:04d}" for i in range(n)]
+    frame = pd.DataFrame({"image_id": ids, "patient_id": ids})
+    frame = frame.assign(domain="d", split="test", sex=None, age_years=math.nan, race=None)
+    scores, extra = {}, {"truth": first["truth"], "group_sex": first["group"].astype(float)}
+    for epoch, cases in parts.items():
+        scores[f"no_finding_epoch_{epoch}"] = -cases["margin"] / 2
+        scores[f"disease_epoch_{epoch}"] = cases["margin"] / 2
+        extra[f"train_loss_epoch_{epoch}"] = np.full(n, log["train_loss_by_epoch"][epoch])
+    metadata = dict.fromkeys(METADATA_NAMES, "x") | {
+        "system": "debiased_noise", "table": "debiased_noise_course", "row": "ERM, notebook",
+        "column": "Pleural Effusion, sex", "protocol": "released", "seed": 0,
+        "kind": "fairness_course", "metric": "accuracy", "data": "chexpert", "options": {},
+        "diagnostics": {},
+    }  # fmt: skip
+    extra["hidden"] = np.full(n, "sex")
     write_case_scores(path, frame, scores, metadata | changes, extra)
     return path
 
@@ -182,3 +209,34 @@ def test_plane_is_drawn_with_both_intervals_and_refuses_a_table_without_gaps(
     assert len(first) > 5000
     with pytest.raises(InputError, match="accuracy and p_value"):
         fairness_plane.main([*words, "--gap", "p_value", "--out", str(tmp_path / "no.svg")])
+
+
+def test_the_course_has_every_published_evaluation_in_a_row_of_its_own(tmp_path: Path) -> None:
+    words = ["--table", "debiased_noise_course", "--csv", str(tmp_path / "c.csv")]
+    words += ["--markdown", str(tmp_path / "c.md"), "--latex", str(tmp_path / "c.tex")]
+    table.main([*words, "--predictions", str(write_course(tmp_path / "a.parquet"))])
+    found = {(value.row, value.metric): value for value in read_values(tmp_path / "c.csv")}
+    for row in RUNS["ERM"]["evaluations"]:
+        name = f"ERM, notebook, epoch {row['epoch']}"
+        assert 100 * found[name, "eo_p"].value == pytest.approx(row["EO_p"])
+        assert found[name, "coded_di"].value == pytest.approx(row["DI"], rel=1e-5)
+        wanted = RUNS["ERM"]["train_loss_by_epoch"][row["epoch"]]
+        assert found[name, "train_loss"].value == pytest.approx(wanted)
+    assert {value.column for value in read_values(tmp_path / "c.csv")} == {"Pleural Effusion, sex"}
+    bare = write(tmp_path / "b.parquet", cases_of("ERM"), kind="fairness_course")
+    with pytest.raises(InputError, match="logits of some epochs"):
+        values_of(tmp_path, bare)
+
+
+def test_losses_are_those_of_the_released_evaluation_weighted_by_case(tmp_path: Path) -> None:
+    cases = cases_of("ERM")
+    found = values_of(tmp_path, write(tmp_path / "a.parquet", cases), resamples=0)
+    column = "Pleural Effusion, sex"
+    own = np.log1p(np.exp(-(2 * cases["truth"] - 1) * cases["margin"]))
+    assert found[column, "test_loss"].value == pytest.approx(own.mean(), rel=1e-5)
+    men = (cases["group"] == 1) & (cases["truth"] == 1)
+    wanted = own[men].mean()
+    assert found[column, "test_loss_positives_in"].value == pytest.approx(wanted, rel=1e-5)
+    assert found[column, "train_loss"].value == 0.3
+    areas = [found[column, name].value for name in ("auc", "auc_no_finding")]
+    assert areas[0] == pytest.approx(areas[1])  # here one logit is the other's negative

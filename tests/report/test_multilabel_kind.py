@@ -25,6 +25,7 @@ from workflow_scripts.report.kinds import multilabel
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.metric_catalogue import CHEST_FINDINGS, finding_name
 from workflow_scripts.report.predictions import Header, read_headers
+from workflow_scripts.report.rendering import blocks, markdown, more_blocks
 
 N = 120
 HEADS = ("intervened", "causal")
@@ -230,6 +231,22 @@ def test_seeds_with_other_cases_are_refused(tmp_path: Path) -> None:
     paths = [write(tmp_path, drawn(seed, 1.0, cases=seed), "ID", seed) for seed in (0, 1)]
     with pytest.raises(InputError, match="truth_Atelectasis"):
         table(paths)
+
+
+def test_the_page_shows_findings_and_subgroups_as_further_parts(tmp_path: Path) -> None:
+    found = multilabel.table_values(cells_of(two_roles(tmp_path)), Resampling(0, 0), 1)
+    parts = more_blocks(found)
+    assert [block.part for block in parts] == [
+        "AUC of each finding", "AP of each finding", "subgroups",
+    ]  # fmt: skip
+    assert [len(block.columns) for block in parts] == [18, 18, 10]
+    page = markdown("crocodile_id_ood", (*blocks(found), *parts))
+    one = next(v for v in found if (v.column, v.metric) == ("OOD", "mean_auc_male"))
+    section = page.split("## Protocol: corrected, subgroups")[1]
+    assert "OOD, mean AUC, men (%)" in section
+    assert f"{100 * one.value:.2f}" in section
+    assert "*chance level*" not in section
+    assert page.count("*chance level*") == 1
 
 
 def test_the_figures_are_drawn_and_say_phantom(tmp_path: Path) -> None:

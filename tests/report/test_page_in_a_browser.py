@@ -35,9 +35,22 @@ box.value = ""; box.dispatchEvent(new Event("input"));
 told.pictures = [...document.images].map(one => one.complete && one.naturalWidth > 0);
 told.fetched = performance.getEntriesByType("resource").map(one => one.name);
 told.reachable = sorter.tabIndex;
+told.ground = getComputedStyle(document.body).backgroundColor;
+told.text = getComputedStyle(document.body).color;
+told.filters = [...document.querySelectorAll("img.chart")].map(one => getComputedStyle(one).filter);
+told.silent = [...document.images].filter(one => !one.alt).length;
+told.dead = [...document.querySelectorAll('a[href^="#"]')].map(one => one.hash.slice(1))
+  .filter(name => !document.getElementById(name));
+told.width = window.innerWidth;
 told.wide = document.documentElement.scrollWidth - window.innerWidth;
 document.body.dataset.told = JSON.stringify(told);
+parent.postMessage(JSON.stringify(told), "*");
 </script></body>"""
+# a headless window is at least 500 pixels wide; a frame is as narrow as a phone
+PHONE = """<!DOCTYPE html><body><iframe src="page.html" width="375" height="700"></iframe><script>
+addEventListener("message", event => { document.body.dataset.told = event.data; });
+</script></body>"""
+DARK = "--blink-settings=preferredColorScheme=0"
 VALUES = [0.4, 0.1, 0.9, float("nan"), 0.3, 0.2, 0.5, 0.6, 0.7]
 
 
@@ -48,10 +61,15 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     return make(tmp_path_factory.mktemp("page"), values)[0]
 
 
-def opened(folder: Path, page: str, width: int, *words: str) -> tuple[dict[str, Any], str]:
+def opened(
+    folder: Path, page: str, width: int, *words: str, is_phone: bool = False
+) -> tuple[dict[str, Any], str]:
     """Open the page with the probe; return what the probe told and the browser's log."""
     path = folder / "page.html"
     path.write_text(page.replace("</body>", PROBE), encoding="utf-8")
+    if is_phone:
+        path = folder / "phone.html"
+        path.write_text(PHONE, encoding="utf-8")
     command = [
         str(BROWSER), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr",
         f"--user-data-dir={folder / 'profile'}", f"--window-size={width},900",
@@ -72,6 +90,30 @@ def test_page_works_offline_without_a_console_error(page: str, tmp_path: Path, w
     assert told["pictures"] == [True]
     assert told["wide"] <= 0  # tables scroll by themselves, the page does not
     assert told["reachable"] == 0  # by keyboard
+    assert told["silent"] == 0  # every picture says what it is
+    assert told["dead"] == []  # every link of the contents leads somewhere
+
+
+def test_a_phone_scrolls_tables_and_not_the_page(page: str, tmp_path: Path) -> None:
+    told, log = opened(tmp_path, page, 800, is_phone=True)
+    assert told["width"] == 375
+    assert told["wide"] <= 0
+    assert "CONSOLE" not in log
+
+
+def brightness(colour: str) -> float:
+    """Return the mean of red, green and blue of `rgb(...)`."""
+    return sum(map(int, re.findall(r"[0-9]+", colour)[:3])) / 3
+
+
+def test_light_and_dark_follow_the_system(page: str, tmp_path: Path) -> None:
+    light, _ = opened(tmp_path, page, 1280)
+    dark, log = opened(tmp_path, page, 1280, DARK)
+    assert brightness(light["ground"]) > 200 > 100 > brightness(light["text"])
+    assert brightness(dark["ground"]) < 50 < 200 < brightness(dark["text"])
+    assert light["filters"] == ["none"]
+    assert "invert" in dark["filters"][0]  # a drawing on white does not glare
+    assert "CONSOLE" not in log
 
 
 def test_tables_sort_and_search(page: str, tmp_path: Path) -> None:

@@ -138,6 +138,34 @@ def test_methods_are_tested_against_their_baseline_by_patient(tmp_path: Path) ->
     assert ("standard", "ACDC", "dice_p_value") not in found
 
 
+def test_seeds_above_the_baseline_are_counted_by_seed(tmp_path: Path) -> None:
+    low, high = np.full((6, 3), 0.4), np.full((6, 3), 0.6)
+    rows = {("standard", 1): low, ("standard", 2): high, ("standard", 3): low}
+    rows |= {("b", 1): high, ("b", 2): low, ("b", 3): low}
+    paths = [write_file(tmp_path / f"{row}{seed}", row, "acdc", dice, seed=seed)
+             for (row, seed), dice in rows.items()]  # fmt: skip
+    found = values_of(paths)
+    assert found["b", "ACDC", "dice_seeds_above"].value == 1
+    assert found["b", "ACDC", "dice_effect"].value == 0  # means over seeds are equal
+
+
+def test_the_gain_is_of_the_averages_over_all_test_sets(tmp_path: Path) -> None:
+    dice = {(row, name): dice_of(n) for n, (row, name) in enumerate(
+        (row, name) for row in ("standard", "b") for name in ("acdc", "mms"))}  # fmt: skip
+    paths = [write_file(tmp_path / f"{row}-{name}", row, name, dice[row, name])
+             for row, name in dice]  # fmt: skip
+    found = values_of(paths)
+    means = {row: np.mean([dice[row, name].mean() for name in ("acdc", "mms")])
+             for row in ("standard", "b")}  # fmt: skip
+    gain = means["b"] - means["standard"]
+    assert found["b", "average", "dice_gain"].value == pytest.approx(gain)
+    relative = found["b", "average", "dice_gain_relative"].value
+    assert relative == pytest.approx(gain / means["standard"])
+    assert ("standard", "average", "dice_gain") not in found
+    alone = values_of([path for path in paths if path.name.startswith("b")])  # no baseline
+    assert ("b", "average", "dice_gain") not in alone
+
+
 def test_the_interval_draws_patients_and_widens_with_their_spread() -> None:
     patients = np.repeat(PATIENTS, 3)
     alike, apart = np.full(18, 0.5), np.repeat(np.linspace(0, 1, 6), 3)

@@ -125,7 +125,7 @@ def test_every_number_leads_to_its_predictions_and_its_rule(tmp_path: Path) -> N
     makers = json.dumps({"t": "table"})
     extra = ("--sources", str(tmp_path / "t.sources.csv"), "--makers", makers)
     page, _ = make(tmp_path, [value_of(0.7)], extra=extra)
-    assert "Made by the rule <code>table</code> from the predictions below" in page
+    assert "Made by the rule <code>table</code> from the files below" in page
     assert "<td>a/predictions.parquet</td>" in page
     assert f"<td>{'5' * 64}</td>" in page
 

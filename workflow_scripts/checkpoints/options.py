@@ -57,8 +57,8 @@ class CheckpointOptions:
     size_mb: float | None = None  # about (10^6 bytes), for the list of checkpoints
     size_px: int = 224  # side of the square input, as in all pipelines but two (spec 4.1)
     interpolation: str = UNSTATED  # of the pretraining's own resize, for the record
-    licence: str = UNSTATED
-    pretraining: str = UNSTATED
+    licence: str = UNSTATED  # as its publisher states it
+    pretraining: str = UNSTATED  # data and method, for the record
 
 
 def parse_options(text: str) -> CheckpointOptions:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,35 @@ class Segmenter:
         Returns:
             Shape (D, H, W) each; background outside the crop.
         """
-        cropped = torch.from_numpy(to_crop(image, self.crop).astype(np.float32))
-        if rescales_slices:
-            cropped = rescale(cropped)
         parts: dict[int, list[Labels]] = {number: [] for number in passes}
-        for first in range(0, len(cropped), CHUNK):
-            chunk = cropped[first : first + CHUNK, None].to(self.device)
+        for chunk in self._chunks(image, rescales_slices):
             for number, labels in self._labels(chunk, passes).items():
                 parts[number].append(labels)
         return {
             number: from_crop(np.concatenate(labels), image.shape, self.crop)
             for number, labels in parts.items()
         }
+
+    def entropy(self, image: NDArray[np.floating], rescales_slices: bool) -> float:
+        """Return the mean predictive entropy of the fast network over the crop, nat.
+
+        Arguments as `segment`.
+        """
+        total, n_pixels = 0.0, 0
+        for chunk in self._chunks(image, rescales_slices):
+            with torch.inference_mode():
+                logs = torch.log_softmax(self.networks.segment(chunk).double(), dim=1)
+            per_pixel = -(logs.exp() * logs).sum(dim=1)
+            total, n_pixels = total + float(per_pixel.sum()), n_pixels + per_pixel.numel()
+        return total / n_pixels
+
+    def _chunks(self, image: NDArray[np.floating], rescales_slices: bool) -> Iterator[torch.Tensor]:
+        """Yield the crop of a volume in parts of CHUNK slices, shape (N, 1, C, C)."""
+        cropped = torch.from_numpy(to_crop(image, self.crop).astype(np.float32))
+        if rescales_slices:
+            cropped = rescale(cropped)
+        for first in range(0, len(cropped), CHUNK):
+            yield cropped[first : first + CHUNK, None].to(self.device)
 
     def _labels(self, images: torch.Tensor, passes: Sequence[int]) -> dict[int, Labels]:
         """Return the classes of slices (N, 1, C, C), each correction made once."""

@@ -11,7 +11,7 @@ from typing import Literal
 
 MaskKind = Literal["random", "dropout", "spatial", "channel"]
 Sharing = Literal["separate", "share_code", "without_filter"]
-ImageSpace = Literal["none", "random_windows"]
+ImageSpace = Literal["none", "random_windows", "outside_windows", "random_convolutions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,5 +49,9 @@ METHODS: dict[str, Method] = {
     "separate_training": Method(is_separate=True),
     # image-space augmentation in place of latent masks; which four the paper has is not known
     "random_windows": Method(image_code=False, shape_code=False, image_space="random_windows"),
+    "outside_windows": Method(image_code=False, shape_code=False, image_space="outside_windows"),
+    "random_convolutions": Method(
+        image_code=False, shape_code=False, image_space="random_convolutions"
+    ),
 }
 BASELINE = "standard"  # what the others are tested against

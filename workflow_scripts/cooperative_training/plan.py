@@ -25,8 +25,11 @@ class CooperativeTrainingPlan(SystemPlan):
             yield Named(("test_sets", str(index)), name, "datasets")
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
-        """Return the table of Dice and HD95."""
-        return {"cooperative_training_dice": self.scores}
+        """Return the table of Dice and HD95, and that of the layer agreement."""
+        return {
+            "cooperative_training_dice": self.scores,
+            "cooperative_training_agreement": self.agreements,
+        }
 
     def store(self, dataset: str) -> dict[str, str]:
         """Return the three files of a data set's volume store, and its manifest."""
@@ -75,6 +78,12 @@ class CooperativeTrainingPlan(SystemPlan):
             f"{self._folder('severity_scores', run)}/scores.parquet"
             for run in self.runs()
             if run["protocol"] == protocol
+        ]
+
+    def agreements(self) -> list[str]:
+        """Return the layer agreement of every run."""
+        return [
+            f"{self._folder('layer_agreement', run)}/predictions.parquet" for run in self.runs()
         ]
 
     def training_words(self) -> str:

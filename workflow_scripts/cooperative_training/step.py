@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from workflow_scripts.cooperative_training.image_space import random_windows
+from workflow_scripts.cooperative_training.image_space import MAKERS
 from workflow_scripts.cooperative_training.losses import (
     Batch,
     Draws,
@@ -57,9 +57,9 @@ class UpdateStreams:
         words = (purpose, self._step, self._micro)
         return torch_generator(self._seed, *words, device=self._device.type)
 
-    def windows(self) -> np.random.Generator:
+    def image_space(self) -> np.random.Generator:
         """Return the stream of an image-space baseline."""
-        return named_rng(self._seed, "windows", self._step, self._micro)
+        return named_rng(self._seed, "image space", self._step, self._micro)
 
     def masks(self, options: TrainingOptions) -> Draws:
         """Draw kinds and shares of both codes' masks, image code first."""
@@ -85,9 +85,10 @@ class CooperativeStep(nn.Module):
 
     def forward(self, batch: Batch, streams: UpdateStreams) -> tuple[Tensor, Terms]:
         """Return the total loss, and the terms for the history (detached)."""
-        if self.method.image_space == "random_windows":
+        if self.method.image_space in MAKERS:
             standard = standard_pass(self.networks, batch, self.options)
-            hard = HardExamples(random_windows(batch.clean, streams.windows()), None)
+            image = MAKERS[self.method.image_space](batch.clean, streams.image_space())
+            hard = HardExamples(image, None)
             terms = standard.terms | hard_pass(self.networks, batch, hard, self.options)
         else:
             terms = loss_terms(self.networks, batch, self.options, streams.masks(self.options))

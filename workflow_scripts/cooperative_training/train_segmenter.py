@@ -326,8 +326,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manifest", type=Path, required=True, help="who is in which split")
     parser.add_argument("--leak-free", type=Path, required=True, help="leak certificate")
     parser.add_argument("--dataset", required=True, help="name of the data set, for the record")
-    parser.add_argument("--method", choices=list(METHODS), required=True)
-    parser.add_argument("--protocol", choices=list(TRAINING), required=True)
+    parser.add_argument(
+        "--method",
+        choices=list(METHODS),
+        required=True,
+        help="row of the table; cooperative_training/methods.py",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=list(TRAINING),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--list", required=True, help="released list, such as 10_cv_0, or split")
     help_text = "patients in training and validation do not validate (default: as the protocol)"
     parser.add_argument("--overlap", choices=["leave_out"], help=help_text)

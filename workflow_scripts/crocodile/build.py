@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
@@ -19,6 +20,13 @@ from workflow_scripts.problems import refuse
 from workflow_scripts.training.streams import initialised
 
 Network = Crocodile | PlainClassifier
+
+
+class TrunkOrigin(NamedTuple):
+    """Where a trunk's weights came from."""
+
+    architecture: str | None  # rebuilds the checkpoint's network; None for the small trunk
+    is_phantom: bool  # synthetic weights in a published format
 
 
 def make_trunk(shape: Shape, backbone: Path | None, certificate: Path | None) -> nn.Module:
@@ -42,11 +50,12 @@ def empty_trunk(shape: Shape, architecture: str | None) -> nn.Module:
     return as_trunk(build_backbone("torchvision", architecture), architecture)
 
 
-def architecture_of(shape: Shape, backbone: Path | None, certificate: Path | None) -> str | None:
-    """Return the name that rebuilds the checkpoint's network; None for the small trunk."""
+def about_trunk(shape: Shape, backbone: Path | None, certificate: Path | None) -> TrunkOrigin:
+    """Return where the trunk's weights came from; the small trunk came from nowhere."""
     if shape.trunk == "small" or backbone is None or certificate is None:
-        return None
-    return str(check(backbone, certificate)["architecture"])
+        return TrunkOrigin(None, False)
+    content = check(backbone, certificate)
+    return TrunkOrigin(str(content["architecture"]), bool(content["phantom"]))
 
 
 def make_objective(

@@ -162,7 +162,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     add("--model", type=Path, required=True, help="trained weights (.safetensors)")
     add("--record", type=Path, required=True, help="what was trained (.json)")
-    add("--role", choices=list(SPLIT_OF), required=True)
+    add(
+        "--role",
+        choices=list(SPLIT_OF),
+        required=True,
+        help="which part of the data, which column of the table",
+    )
     for name in ("manifests", "cards", "stores", "indexes"):
         add(f"--{name}", type=Path, nargs="+", required=True, help="of the data sets to test on")
     add("--out", type=Path, required=True, help="predictions to write (.parquet)")

@@ -320,15 +320,16 @@ def write_outputs(
     }
     write_atomic(given.model, lambda partial: save_file(weights, str(partial)))
     selection = pieces.selection
+    origin = build.about_trunk(plan.shape, given.backbone, given.certificate)
     content = {
         "protocol": plan.protocol,
         "variant": plan.name,
         "seed": plan.seed,
         "findings": list(NINE),
         "sources": [one.name for one in sources],
-        "phantom": any(one.is_phantom for one in sources),
+        "phantom": origin.is_phantom or any(one.is_phantom for one in sources),
         "network": asdict(plan.shape),
-        "architecture": build.architecture_of(plan.shape, given.backbone, given.certificate),
+        "architecture": origin.architecture,
         "training": asdict(plan.schedule),
         "weights": asdict(plan.weights),
         "precision": given.precision,
@@ -345,8 +346,13 @@ def write_outputs(
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     add = parser.add_argument
-    add("--protocol", choices=sorted(PROTOCOLS), required=True)
-    add("--variant", choices=sorted(VARIANTS), required=True)
+    add(
+        "--protocol",
+        choices=sorted(PROTOCOLS),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
+    add("--variant", choices=sorted(VARIANTS), required=True, help="row of the table")
     add("--seed", type=int, required=True, help="start of all random streams")
     for name in ("manifests", "cards", "stores", "indexes"):
         add(f"--{name}", type=Path, nargs="+", required=True, help="of the source data sets")

@@ -178,7 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--card", type=Path, required=True, help="of the source data set")
     parser.add_argument("--root", type=Path, required=True, help="folder of the source data set")
     parser.add_argument("--options", default="{}", help="draws and spike_intensity, as JSON")
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--seed", type=int, required=True, help="of the artefacts")
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help=f"the marker, FOLDER/{MARK}")
     given = parser.parse_args(arguments)

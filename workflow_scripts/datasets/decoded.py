@@ -176,7 +176,7 @@ def _write_index(path: Path, places: Sequence[Place]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Decode a data set from the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--bit-depth", type=bit_depth_of, help="as in the rule `store`")
     parser.add_argument("--jobs", type=int, default=1, help="threads (1)")

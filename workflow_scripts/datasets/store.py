@@ -330,9 +330,14 @@ def bit_depth_of(text: str) -> int | str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Build store, index and quarantine from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
-    parser.add_argument("--geometry", choices=sorted(GEOMETRIES), required=True)
+    parser.add_argument(
+        "--geometry",
+        choices=sorted(GEOMETRIES),
+        required=True,
+        help="how images are resized and cut",
+    )
     parser.add_argument(
         "--bit-depth",
         type=bit_depth_of,

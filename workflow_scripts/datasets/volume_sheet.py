@@ -82,9 +82,13 @@ def sheet_of(store: VolumeStore) -> NDArray[np.uint8]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and draw the sheet."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--masks", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument(
+        "--images", type=Path, required=True, help="voxels of the volume store (.npy)"
+    )
+    parser.add_argument("--masks", type=Path, required=True, help="their classes (.npy)")
+    parser.add_argument(
+        "--index", type=Path, required=True, help="index of the volume store (.parquet)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="PNG to write")
     given = parser.parse_args(arguments)
     from PIL import Image

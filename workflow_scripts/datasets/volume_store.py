@@ -227,10 +227,15 @@ def index_table(index: Slices, about: dict[str, Any]) -> pa.Table:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and build the store."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
     parser.add_argument("--card", type=Path, required=True, help="says what the labels mean")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
-    parser.add_argument("--grid", choices=sorted(GRIDS), required=True)
+    parser.add_argument(
+        "--grid",
+        choices=sorted(GRIDS),
+        required=True,
+        help="working grid; docs/reference/datasets.md",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="processes (default: %(default)s)")
     parser.add_argument("--images", type=Path, required=True, help="float32 voxels, .npy")
     parser.add_argument("--masks", type=Path, required=True, help="uint8 classes, .npy")

@@ -183,7 +183,12 @@ def build_parser() -> argparse.ArgumentParser:
         "--sampled-steps", type=int, default=published.sampled_steps, help="directions an update"
     )
     parser.add_argument("--momentum", type=float, default=published.momentum, help="paper's form")
-    parser.add_argument("--accept", choices=get_args(Accept), default=published.accept)
+    parser.add_argument(
+        "--accept",
+        choices=get_args(Accept),
+        default=published.accept,
+        help="take every update, or only those that lower the loss",
+    )
     add_training_arguments(parser)
     return parser
 

@@ -18,7 +18,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -39,8 +39,14 @@ from workflow_scripts.metrics import fairness
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor
+
+    from workflow_scripts.debiased_noise.probe_step import Trained
+
 log = logging.getLogger(__name__)
-TABLE = "debiased_noise_fairness"
+TABLE, COURSE = "debiased_noise_fairness", "debiased_noise_course"
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -63,6 +69,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="embeddings it is for, of the same images with the same edit",
     )
     parser.add_argument("--retrained", type=Path, required=True, help="trained on --embeddings")
+    parser.add_argument("--column", help="begins the column's name; default: the disease")
+    parser.add_argument("--course", type=Path, help="predictions at some epochs to write, .parquet")
     parser.add_argument("--out", type=Path, required=True, help="predictions to write, .parquet")
     return parser
 
@@ -117,6 +125,7 @@ def metadata_of(
         "attribute": given.attribute,
         "epochs": given.epochs,
         "lr": given.lr,
+        "schedule": given.schedule,
         "images_per_batch": given.images_per_batch,
         "stochastic_depth": HEAD[given.protocol].stochastic_depth,
         "edit_sha256": origin["edit_sha256"],
@@ -128,7 +137,7 @@ def metadata_of(
         "system": "debiased_noise",
         "table": given.table,
         "row": f"{METHODS[given.method]}, {given.read_out}",
-        "column": f"{cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
+        "column": f"{given.column or cohort.classes[1]}, {fairness.ATTRIBUTES[given.attribute]}",
         "protocol": given.protocol,
         "seed": given.seed,
         "kind": "fairness",
@@ -190,20 +199,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given, set_up_one(given), recipe_of(given, DISEASE_RECIPE), embeddings, cohort, rows,
         cohort.targets[rows], rate, cells, config,
     )  # fmt: skip
-    weight, bias = (one.detach().double().numpy() for one in trained.head.parameters())
-    logits = embeddings.values[test].astype(np.float64) @ weight.T + bias
-    scores = {"no_finding": logits[:, 0], "disease": logits[:, 1], **said}
+    groups = {"truth": cohort.label[test], **group_columns(cohort, test)}
+    groups["hidden"] = np.full(len(test), given.attribute)  # what the attribute margins are of
     diagnostics = {
         "train_loss": trained.train_loss,
         "train_images": len(rows),
         "test_images": len(test),
         "test_images_without_one_class": len(cohort.rows("test")) - len(test),
     }
-    extra = {"truth": cohort.label[test], **group_columns(cohort, test)}
-    extra["hidden"] = np.full(len(test), given.attribute)  # what the attribute margins are of
     metadata = metadata_of(given, embeddings, cohort, diagnostics)
-    write_case_scores(given.out, cohort.table.iloc[test], scores, metadata, extra)
+    cases, values = cohort.table.iloc[test], embeddings.values[test]
+    scores = logits(values, trained.head.weight, trained.head.bias)
+    last = {"train_loss": np.full(len(test), trained.train_loss)}
+    write_case_scores(given.out, cases, {**scores, **said}, metadata, {**groups, **last})
+    if given.course:
+        write_course(given.course, trained, values, cases, metadata, groups)
     log.info("%s: %d test images, train loss %.4f", given.out, len(test), trained.train_loss)
+
+
+def logits(values: np.ndarray, weight: Tensor, bias: Tensor) -> dict[str, np.ndarray]:
+    """Return both logits of embeddings (N, F), in double precision, shape (N,) each."""
+    factors, shift = (one.detach().double().numpy() for one in (weight, bias))
+    both = values.astype(np.float64) @ factors.T + shift
+    return {"no_finding": both[:, 0], "disease": both[:, 1]}
+
+
+def write_course(
+    path: Path,
+    trained: Trained,
+    values: np.ndarray,
+    cases: pd.DataFrame,
+    metadata: dict[str, Any],
+    groups: dict[str, np.ndarray],
+) -> None:
+    """Write the logits of the test images at some epochs, and the training loss of each."""
+    scores, losses = {}, {}
+    for epoch, (weight, bias) in sorted(trained.course.heads.items()):
+        for name, column in logits(values, weight, bias).items():
+            scores[f"{name}_epoch_{epoch}"] = column
+        losses[f"train_loss_epoch_{epoch}"] = np.full(len(values), trained.train_losses[epoch])
+    about = {**metadata, "table": COURSE, "kind": "fairness_course"}
+    write_case_scores(path, cases, scores, about, {**groups, **losses})
 
 
 if __name__ == "__main__":

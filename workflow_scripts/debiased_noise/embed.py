@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--card", type=Path, required=True, help="card of the data set, .json")
     parser.add_argument("--edit", type=Path, help="noise edit added to every image")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0, help="1: run on a GPU")
     parser.add_argument("--out", type=Path, required=True, help="embeddings to write, .npz")
     return parser
 

@@ -21,7 +21,9 @@ from workflow_scripts.datasets.biased_split import ATTRIBUTES
 from workflow_scripts.debiased_noise.cohort import Cohort, add_cohort_arguments, read_cohort
 from workflow_scripts.debiased_noise.heat_map import heat_map
 from workflow_scripts.debiased_noise.noise_edit import Noise, norms, read_edit
+from workflow_scripts.debiased_noise.protocols import METHODS
 from workflow_scripts.files import write_atomic
+from workflow_scripts.metrics import fairness
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,15 +34,21 @@ DPI = 150
 RC: dict[Any, Any] = {"font.size": 8.0, "font.family": "DejaVu Sans"}
 
 
-def subgroup_images(cohort: Cohort, stored: NDArray[np.uint8]) -> dict[str, Floats]:
-    """Return the first test image of each subgroup, gray values in [0, 1], shape (H, W)."""
+def subgroup_images(cohort: Cohort, stored: NDArray[np.uint8], name: str) -> dict[str, Floats]:
+    """Return the first test image of each subgroup, gray values in [0, 1], shape (H, W).
+
+    Args:
+        cohort: of the images.
+        stored: shape (N, H, W, 3).
+        name: what is true of the images that have the attribute, such as `male`.
+    """
     rows = cohort.rows("test", known=True, one_class=True)
     cells = cohort.cells()[rows]
     found = {}
     for cell in range(4):
         if (cells == cell).any():
-            group = "with" if cell // 2 else "without"
-            title = f"{group} attribute, {cohort.classes[cell % 2]}"
+            group = ("not " * (1 - cell // 2)) + name.replace("_", " ")
+            title = f"{group}, {cohort.classes[cell % 2]}"
             pixels = stored[rows[cells == cell][0]].astype(np.float64)
             found[title] = pixels.mean(axis=-1) / 255
     return found
@@ -112,13 +120,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     mean_image = store.images[test].mean(axis=(0, 3)) / 255
     size = norms(noise)
     title = (
-        f"{card['method']}, {card.get('checkpoint', 'imported')}, hides {given.attribute} "
-        f"({ATTRIBUTES[given.attribute]} or not)\n"
+        f"{METHODS.get(card['method'], card['method'])}, {card.get('checkpoint', 'unknown model')},"
+        f" hides {fairness.ATTRIBUTES[given.attribute]}\n"
         f"norm {size['l2_norm']:.3g}, largest {size['largest']:.3g} (1 is the range of an image)"
     )
     is_phantom = bool(card.get("phantom") or cohort.card["phantom"])
     with rc_context(RC):
-        figure = draw(noise, subgroup_images(cohort, store.images), mean_image, title, is_phantom)
+        images = subgroup_images(cohort, store.images, ATTRIBUTES[given.attribute])
+        figure = draw(noise, images, mean_image, title, is_phantom)
         blank = {"Software": None}
         write_atomic(given.out, lambda part: figure.savefig(part, dpi=DPI, metadata=blank))
 

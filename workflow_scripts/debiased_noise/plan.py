@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -86,7 +87,11 @@ class DebiasedNoisePlan(SystemPlan):
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return each table with what lists its predictions."""
         names = dict.fromkeys(table for table, _ in self._runs())
-        return {TABLE.format(table=name): partial(self.predictions, name) for name in names}
+        tables: dict[str, Callable[[], list[str]]]
+        tables = {TABLE.format(table=name): partial(self.predictions, name) for name in names}
+        if "fairness" in names:
+            tables[TABLE.format(table="course")] = self.courses
+        return tables
 
     def _runs(self) -> Iterator[tuple[str, Run]]:
         """Yield every head that is trained, in the order of its table, with that table's name."""
@@ -104,6 +109,11 @@ class DebiasedNoisePlan(SystemPlan):
         chosen = dict.fromkeys(run for name, run in self._runs() if name == table)
         return [f"{top}/{HEAD_RUN.format(**run._asdict())}/predictions.parquet" for run in chosen]
 
+    def courses(self) -> list[str]:
+        """Return the predictions at some epochs, of the heads in the table of fairness."""
+        paths = self.predictions("fairness")
+        return [path.replace("predictions.parquet", "course.parquet") for path in paths]
+
     def figures(self) -> list[str]:
         """Return the pictures of the learned edits, one seed of each, and a plane a table."""
         names: dict[tuple[str, ...], str] = {}
@@ -113,7 +123,8 @@ class DebiasedNoisePlan(SystemPlan):
                 place = (run.protocol, checkpoint, run.dataset, run.method)
                 names.setdefault(place, EDIT_FIGURE.format(checkpoint=checkpoint, **run._asdict()))
         top = f"{self.results}/figures"
-        planes = [f"{top}/{table}_plane.png" for table in self.tables()]
+        tables = dict.fromkeys(TABLE.format(table=table) for table, _ in self._runs())
+        planes = [f"{top}/{table}_plane.png" for table in tables]
         return [f"{top}/debiased_noise_edit-{name}.png" for name in names.values()] + planes
 
     # What the rules ask
@@ -130,6 +141,11 @@ class DebiasedNoisePlan(SystemPlan):
         """Return how images are brought to the size that a checkpoint takes (spec 3.1)."""
         described = self.config["checkpoints"].get(checkpoint, {})  # `settings` finds the unknown
         return f"exact{described.get('size_px', SIDE_PX)}"
+
+    def column_word(self, dataset: str) -> str:
+        """Return the words that name a data set's column, where it has another than the disease."""
+        name = self.section.get("columns", {}).get(dataset)
+        return f"--column {shlex.quote(name)}" if name else ""
 
     def table_of(self, wildcards: Any) -> str:  # noqa: ANN401, Snakemake's own class
         """Return the table that a head's predictions are for."""

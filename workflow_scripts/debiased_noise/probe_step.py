@@ -6,14 +6,16 @@ import argparse
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 import numpy as np
 
 from workflow_scripts.debiased_noise.cohort import Cohort, Rows, read_cohort
 from workflow_scripts.debiased_noise.embeddings import Embeddings, read_embeddings
 from workflow_scripts.debiased_noise.linear_probe import (
+    Course,
     Recipe,
+    Schedule,
     Source,
     make_head,
     make_optimiser,
@@ -36,10 +38,16 @@ LIVE = ("backbone", "certificate", "store", "index")  # what stochastic depth ne
 
 
 class Trained(NamedTuple):
-    """A trained head and its loss over the last epoch."""
+    """A trained head, its mean loss over each epoch, and what it was at the end of some."""
 
     head: nn.Linear
-    train_loss: float
+    train_losses: list[float]
+    course: Course
+
+    @property
+    def train_loss(self) -> float:
+        """The mean loss over the last epoch, NaN without one."""
+        return self.train_losses[-1] if self.train_losses else float("nan")
 
 
 def add_probe_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None:
@@ -48,17 +56,36 @@ def add_probe_arguments(parser: argparse.ArgumentParser, recipe: Recipe) -> None
     for name in LIVE:
         parser.add_argument(f"--{name}", type=Path, help="needed for --protocol released")
     parser.add_argument("--edit", type=Path, help="noise edit of the embeddings, if there is one")
-    parser.add_argument("--protocol", choices=("released", "corrected"), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=("released", "corrected"),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--epochs", type=int, default=recipe.epochs, help="passes (%(default)s)")
-    parser.add_argument("--lr", type=float, default=recipe.lr, help="constant (%(default)s)")
-    parser.add_argument("--images-per-batch", type=int, default=recipe.batch_size)
+    parser.add_argument("--lr", type=float, default=recipe.lr, help="highest (%(default)s)")
+    parser.add_argument(
+        "--schedule",
+        choices=get_args(Schedule),
+        default=recipe.schedule,
+        help="of the learning rate (%(default)s)",
+    )
+    parser.add_argument(
+        "--images-per-batch", type=int, default=recipe.batch_size, help="behind one update"
+    )
 
 
 def recipe_of(given: argparse.Namespace, published: Recipe) -> Recipe:
     """Return the recipe with the command line's changes."""
     from dataclasses import replace
 
-    return replace(published, epochs=given.epochs, lr=given.lr, batch_size=given.images_per_batch)
+    return replace(
+        published,
+        epochs=given.epochs,
+        lr=given.lr,
+        batch_size=given.images_per_batch,
+        schedule=given.schedule,
+    )
 
 
 def read_inputs(given: argparse.Namespace) -> tuple[Embeddings, Cohort]:
@@ -171,11 +198,11 @@ def train_probe(
     config = {**asdict(recipe), "seed": given.seed, "stochastic_depth": rate, **config}
     config |= {"attribute": given.attribute, "balanced": cells is not None}
     files = {"embeddings": given.embeddings, "manifest": given.manifest}
-    source = source_of(given, embeddings, rows, rate, devices)
+    source, course = source_of(given, embeddings, rows, rate, devices), Course(recipe.epochs)
     wanted = torch.from_numpy(np.ascontiguousarray(targets, np.float32)).to(device)
     n_steps = recipe.epochs * sampler.batches_per_epoch
-    parts: dict[str, Stateful] = {"head": head, "optimiser": optimiser}
+    parts: dict[str, Stateful] = {"head": head, "optimiser": optimiser, "course": course}
     with open_session(given, devices, parts, batches, n_steps, log, config, files) as session:
-        train_head(session, head, optimiser, batches, source, wanted, recipe, log)
+        train_head(session, head, optimiser, batches, source, wanted, recipe, log, course)
     losses = [row.value for row in log.rows if row.metric == "train_loss"]
-    return Trained(head.cpu(), losses[-1] if losses else float("nan"))
+    return Trained(head.cpu(), losses, course)

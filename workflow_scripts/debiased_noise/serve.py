@@ -64,7 +64,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-images", type=int, default=64, help="of one request")
     parser.add_argument("--max-waiting", type=int, default=8, help="requests in memory at once")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (default 1)")
-    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0)
+    parser.add_argument("--gpus", type=int, choices=(0, 1), default=0, help="1: serve from a GPU")
     parser.add_argument("--ready-file", type=Path, help="JSON with the address, once it listens")
     return parser
 

@@ -85,7 +85,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_edit_arguments(parser)
-    parser.add_argument("--protocol", choices=get_args(Protocol), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=get_args(Protocol),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="passes (%(default)s)")
     parser.add_argument("--lr", type=float, default=LR, help="pixel units (%(default)s)")
     parser.add_argument("--micro-batch", type=int, default=128, help="images of one pass")

@@ -98,8 +98,8 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", type=Path, required=True, help="voxels of the volume store")
     parser.add_argument("--masks", type=Path, required=True, help="its classes")
     parser.add_argument("--index", type=Path, required=True, help="its index")
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
+    parser.add_argument("--card", type=Path, required=True, help="of the data set (.json)")
     parser.add_argument("--leak-free", type=Path, required=True, help="the leak certificate")
     parser.add_argument("--reduction", type=int, default=1, help="1: full size, as published")
 

@@ -84,12 +84,19 @@ def cell_columns(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line and write one cell."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--scores", type=Path, required=True)
-    parser.add_argument("--table", required=True)
+    parser.add_argument(
+        "--scores",
+        type=Path,
+        required=True,
+        help="per-case scores with all combinations (.parquet)",
+    )
+    parser.add_argument("--table", required=True, help="the table that the cell belongs to")
     parser.add_argument("--skip", type=int, required=True, help="first heads left out")
     parser.add_argument("--combination", choices=get_args(Combination), help="default: protocol's")
     parser.add_argument("--dice-thresholds", default="{}", help="JSON: bad cases, by structure")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument(
+        "--out", type=Path, required=True, help="predictions of the cell (.parquet)"
+    )
     given = parser.parse_args(arguments)
     import pandas as pd
     import pyarrow.parquet as pq

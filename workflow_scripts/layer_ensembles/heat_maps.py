@@ -110,13 +110,15 @@ def _contour(axis: Axes, mask: NDArray[np.bool_], colour: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the figure of one run."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--examples", type=Path, required=True)
+    parser.add_argument(
+        "--examples", type=Path, required=True, help="cases that the step predict kept (.npz)"
+    )
     parser.add_argument("--skip", type=int, required=True, help="first heads left out")
-    parser.add_argument("--title", required=True)
+    parser.add_argument("--title", required=True, help="of the figure")
     parser.add_argument(
         "--phantom", action="store_true", help="say that the patients are synthetic"
     )
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="figure to write (.png)")
     given = parser.parse_args(arguments)
     title = given.title + "\nPHANTOM: synthetic patients" * given.phantom
     figure = draw(read_examples(given.examples), given.skip, title)

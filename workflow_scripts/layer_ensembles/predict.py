@@ -174,12 +174,20 @@ def keep_example(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, run the networks, write the numbers."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--networks", type=Path, required=True)
+    parser.add_argument(
+        "--networks", type=Path, required=True, help="of the training (.safetensors)"
+    )
     parser.add_argument("--dataset", required=True, help="its name in the tables")
     choices = get_args(Combination)
-    parser.add_argument("--combinations", nargs="+", choices=choices, default=["mean", "staple"])
+    parser.add_argument(
+        "--combinations",
+        nargs="+",
+        choices=choices,
+        default=["mean", "staple"],
+        help="of the heads, besides the protocol's own",
+    )
     parser.add_argument("--batch", type=int, default=10, help="slices of one pass")
-    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--gpus", type=int, default=0, help="0: run on the CPU")
     parser.add_argument("--jobs", type=int, default=1, help="processes for the numbers")
     parser.add_argument("--n-examples", type=int, default=4, help="cases kept for the figure")
     parser.add_argument(

@@ -296,9 +296,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, set up the devices, train."""
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--method", choices=METHODS, required=True)
-    parser.add_argument("--protocol", choices=sorted(OPTIONS), required=True)
-    parser.add_argument("--seed", type=int, required=True)
+    parser.add_argument("--method", choices=METHODS, required=True, help="row of the table")
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(OPTIONS),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
+    parser.add_argument("--seed", type=int, required=True, help="starts all random streams")
     parser.add_argument("--settings", required=True, help="JSON; see settings.py")
     parser.add_argument("--workers", type=int, default=0, help="processes that load ahead")
     parser.add_argument("--out", type=Path, required=True, help="networks, .safetensors")

@@ -124,6 +124,21 @@ def binary_roc_auc(positive: ArrayLike, score: ArrayLike) -> Metric:
     return Metric(float(won) / n_pairs, len(positive))
 
 
+def margin_loss(positive: ArrayLike, margin: ArrayLike) -> Floats:
+    """Return the softmax cross-entropy of each two-class case, shape (N,).
+
+    Args:
+        positive: whether its class is the second, shape (N,).
+        margin: logit of the second class minus that of the first, shape (N,).
+
+    >>> margin_loss([1, 0], [0.0, 0.0]).round(4).tolist()
+    [0.6931, 0.6931]
+    """
+    sign = np.where(np.asarray(positive, dtype=bool), 1.0, -1.0)
+    loss: Floats = np.logaddexp(0.0, -sign * np.asarray(margin, dtype=np.float64))
+    return loss
+
+
 def class_margins(scores: ArrayLike) -> Floats:
     """Return the columns that ROC AUC ranks: the margin of two classes, or log softmax of more.
 

@@ -40,7 +40,7 @@ def eight_bit(image: Image.Image) -> Image.Image:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the sheet from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--card", type=Path, help="gives the classes their names")
     parser.add_argument("--per-class", type=int, default=6, help="images (default: %(default)s)")

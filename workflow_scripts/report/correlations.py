@@ -130,7 +130,14 @@ def parse_analysis(text: str) -> dict[str, Any]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write both tables in their three forms."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CSV",
+        help="tables in the long form",
+    )
     parser.add_argument("--analysis", required=True, help="section of the configuration, JSON")
     parser.add_argument("--out", type=Path, required=True, help="folder of the tables")
     given = parser.parse_args(arguments)

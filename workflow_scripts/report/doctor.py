@@ -78,8 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import yaml
 
     parser = argparse.ArgumentParser(description="Say whether this place can run the workflow.")
-    parser.add_argument("--profile", type=Path, default=Path("profiles/leonardo"))
-    parser.add_argument("--configfile", type=Path, nargs="+", default=[])
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        default=Path("profiles/leonardo"),
+        help="the profile that shall run here",
+    )
+    parser.add_argument(
+        "--configfile", type=Path, nargs="+", default=[], help="laid over config.yaml"
+    )
     options = parser.parse_args(arguments)
     config: dict[str, Any] = {}
     for file in [Path("config.yaml"), *options.configfile]:

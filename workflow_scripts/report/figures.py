@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one figure of one table."""
     parser = argparse.ArgumentParser(description="Draw a table of long form.")
     parser.add_argument("--table", type=Path, required=True, help="its CSV file")
-    parser.add_argument("--kind", choices=sorted(KINDS), default="dots")
+    parser.add_argument("--kind", choices=sorted(KINDS), default="dots", help="of figure")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, .png or .svg")
     options = parser.parse_args(arguments)
     if options.out.suffix not in SUFFIXES:

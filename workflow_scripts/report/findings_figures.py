@@ -148,9 +148,10 @@ def maps(prior: Path, files: Sequence[Path]) -> Figure:
         axis.set_title(title, fontsize=8, loc="left", fontweight="bold")
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axis.set_yticks(range(len(names)), names, fontsize=6)
-        axis.set_xlabel("effect")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("effect")
     for row in axes:
         row[0].set_ylabel("cause")
     return figure
@@ -204,7 +205,9 @@ def warn(figure: Figure, title: str, is_phantom: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one figure."""
     parser = argparse.ArgumentParser(description="Draw a figure of a multi-label table.")
-    parser.add_argument("--kind", choices=("bars", "reliability", "maps"), required=True)
+    parser.add_argument(
+        "--kind", choices=("bars", "reliability", "maps"), required=True, help="of figure"
+    )
     parser.add_argument("--files", type=Path, nargs="+", required=True, help="what it is made from")
     parser.add_argument("--prior", type=Path, help="task prior as CSV, for maps")
     parser.add_argument("--phantom", action="store_true", help="maps: of synthetic patients")

@@ -310,8 +310,17 @@ def read_tables(paths: Iterable[Path]) -> tuple[Value, ...]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the ledger of some published values and tables."""
     parser = argparse.ArgumentParser(description="Set our values beside the printed ones.")
-    parser.add_argument("--published", type=Path, nargs="+", required=True, metavar="CSV")
-    parser.add_argument("--tables", type=Path, nargs="*", default=[], metavar="CSV")
+    parser.add_argument(
+        "--published",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CSV",
+        help="the printed numbers",
+    )
+    parser.add_argument(
+        "--tables", type=Path, nargs="*", default=[], metavar="CSV", help="tables in the long form"
+    )
     parser.add_argument(
         "--no-access",
         nargs="*",

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from workflow_scripts.problems import nearest, refuse
 
+INF = math.inf
 HIGHER, LOWER, NEITHER = "higher", "lower", "neither"
 CHANCE = "chance"  # the chance level of a cell's first metric
 CONSTANT = "constant_prediction"  # a cell that predicts one class has no gap, and wins nothing
@@ -113,12 +114,21 @@ FAIRNESS_GAPS = _with_null(
         "equalized_odds_mean": Metric("equalized odds gap, mean", LOWER),
         "accuracy_gap": Metric("accuracy gap", LOWER),
         "auc_gap": Metric("AUC gap", LOWER),
+        "mean_auc_gap": Metric("mean AUC gap", LOWER),
+        "dice_gap": Metric("Dice gap", LOWER),
     }
 )
 METRICS: dict[str, Metric] = {
     **MULTI_LABEL,
     "ece": Metric("mean ECE", LOWER),
+    "ece_null": Metric("mean ECE of a calibrated forecast", NEITHER),
+    "ece_p": plain("p of mean ECE", NEITHER, high=1.0, decimals=4),
     "brier": Metric("mean Brier score", LOWER, "", 1.0, 4),
+    "error_auc": Metric("AUC of telling errors by entropy"),
+    **{
+        f"{name}_drop": Metric(f"{title} drop", LOWER, low=-1.0)
+        for name, title in (("accuracy", "accuracy"), ("auc", "AUC"), ("dice", "Dice"))
+    },
     CHANCE: Metric("chance level", NEITHER),
     "accuracy": Metric("accuracy"),
     "mean_per_class_accuracy": Metric("mean per-class accuracy"),
@@ -135,6 +145,13 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
+    "train_loss": plain("training loss, last epoch", NEITHER, decimals=4),
+    "test_loss": plain("test loss", LOWER, decimals=4),
+    **{
+        f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
+        for label in ("negatives", "positives")
+        for group, words in (("in", "group"), ("out", "others"))
+    },
     "leak_frozen": Metric("attribute found, frozen head", NEITHER),
     "leak_frozen_auc": Metric("attribute AUC, frozen head", NEITHER),
     "leak_retrained": Metric("attribute found, re-trained head", NEITHER),
@@ -149,9 +166,14 @@ METRICS: dict[str, Metric] = {
     },
     "both_empty": plain("structures empty in both", NEITHER, decimals=1),
     "one_empty": plain("structures empty in one", NEITHER, decimals=1),
+    "aula": plain("AULA, share of its largest", HIGHER, high=1.0),
+    "entropy": plain("mean entropy", LOWER, "nat"),
     "dice_p_value": plain("p (Dice, Holm)", NEITHER, high=1.0, decimals=4),
     "dice_effect": plain("rank-biserial effect (Dice)", NEITHER, low=-1.0, high=1.0),
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
+    "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
+    "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
+    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -205,6 +227,9 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "ssl_transfer_invariance": ("whitened_cosine", "images_per_dimension"),
     "ssl_transfer_correlations": ("pearson_r", "p_value"),
     "cooperative_training_dice": ("dice", "hd95_mm"),
+    "cooperative_training_agreement": (
+        *("dice", "aula", "spearman_dsc_aula", "spearman_dsc_entropy"),
+    ),
     "layer_ensembles_segmentation": ("dsc", "dsc_std", "mhd_mm", "mhd_px", "nll"),
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
@@ -212,24 +237,48 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         "qc_auc",
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
+    "trust_matrix": (
+        *("mean_auc", "auc", "accuracy", "dice", "aula"),
+        *("mean_auc_drop", "auc_drop", "accuracy_drop", "dice_drop", "ece", "ece_null", "nll"),
+        *("mean_auc_gap", "mean_auc_gap_null", "auc_gap", "auc_gap_null", "accuracy_gap"),
+        *("accuracy_gap_null", "dice_gap", "dice_gap_null", "eo_p", "eo_p_null"),
+        *("error_auc", "spearman_dsc_entropy", "spearman_dsc_aula"),
+    ),
     "debiased_noise_fairness": (
         *("accuracy", "worst_subgroup", "eo_n", "eo_n_null", "eo_p", "eo_p_null"),
         *("coded_di", "constant_prediction", "leak_frozen", "leak_retrained"),
     ),
+    "debiased_noise_course": ("train_loss", "test_loss", "accuracy", "eo_n", "eo_p"),
     "debiased_noise_backbones": (
         *("accuracy", "worst_subgroup", "equalized_odds", "equalized_odds_null"),
         *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
+# Further parts of a table's Markdown page, under their headings.
+MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
+    "crocodile_id_ood": {
+        "AUC of each finding": tuple(f"auc_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "AP of each finding": tuple(f"ap_{finding_name(one)}" for one in CHEST_FINDINGS),
+        "subgroups": (
+            *("mean_auc_female", "mean_auc_male"),
+            *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
+        ),
+    }
+}
+# Tables whose rows were judged on different data: no row is the best of a column.
+UNRANKED = ("trust_matrix",)
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
+    "trust_matrix": "system: model",
     "ssl_transfer_correlations": "transfer",
     "cooperative_training_dice": "method, training patients, networks",
+    "cooperative_training_agreement": "method, training patients, networks",
     "layer_ensembles_segmentation": "method",
     "layer_ensembles_correlation": "method",
     "layer_ensembles_skips": "heads left out",
     "debiased_noise_fairness": "method, read-out",
+    "debiased_noise_course": "method, read-out, epoch",
     "debiased_noise_backbones": "method, backbone",
 }
 

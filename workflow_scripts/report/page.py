@@ -27,6 +27,7 @@ from workflow_scripts.report.rendering import (
     legend,
 )
 from workflow_scripts.report.sources import Source
+from workflow_scripts.report.trust_cells import Grid
 
 SYSTEM_TITLES = {  # a system that is not named here appears under its own name
     "crocodile": "CROCODILE: does a causal classifier lose less when the hospital changes?",
@@ -56,6 +57,8 @@ class Section:
         figure: its picture; None without one.
         rule: the rule that made it; empty where it is not known.
         sources: its predictions; empty for a table that is made from other tables.
+        grid: headings and rows that a reader sees below the picture, before the blocks; or None.
+        note: what the grid's marks mean.
     """
 
     system: str
@@ -65,6 +68,8 @@ class Section:
     figure: Path | None
     rule: str = ""
     sources: tuple[Source, ...] = ()
+    grid: Grid | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,13 +187,22 @@ def table_section(section: Section, is_first: bool) -> str:
         is_first: of its system; its picture is open.
     """
     parts = [f'<h3 id="{escape(section.table)}">{escape(section.table)}</h3>']
-    for block in section.blocks:
+    numbers = "".join(
+        f"<p>Protocol: <strong>{escape(block.protocol)}</strong></p>{block_grid(block)}"
+        f'<p class="soft">{escape(legend(block))}</p>'
+        for block in section.blocks
+    )
+    if section.grid:
+        drawn = picture(section.figure, section.table, True) if section.figure else ""
+        note = f'<p class="soft">{escape(section.note)}</p>'
         parts += [
-            f"<p>Protocol: <strong>{escape(block.protocol)}</strong></p>",
-            block_grid(block),
-            f'<p class="soft">{escape(legend(block))}</p>',
+            f'<div class="scroll wide" tabindex="0">{drawn}</div>',
+            note,
+            texts(*section.grid),
         ]
-    if section.figure:
+        numbers = details("Every number", numbers)
+    parts.append(numbers)
+    if section.figure and not section.grid:
         label = f"{section.table}: one panel a column, one dot a row"
         parts.append(details("Picture", picture(section.figure, label, True), is_first))
     links = "".join(f'<a href="{escape(to)}">{escape(name)}</a> ' for name, to in section.links)
@@ -196,7 +210,7 @@ def table_section(section: Section, is_first: bool) -> str:
     if section.rule:
         parts.append(f'<p class="soft">{origin_text(section)}</p>')
     if section.sources:
-        title = f"Predictions behind these numbers: {len(section.sources)} files"
+        title = f"Files behind these numbers: {len(section.sources)}"
         parts.append(details(title, texts(Source._fields, section.sources)))
     return "\n".join(parts)
 
@@ -204,7 +218,7 @@ def table_section(section: Section, is_first: bool) -> str:
 def origin_text(section: Section) -> str:
     """Return how one would make a table again."""
     again = f"snakemake --profile ... {section.links[0][1]}" if section.links else ""
-    origin = "from the predictions below" if section.sources else "from other tables of this page"
+    origin = "from the files below" if section.sources else "from other tables of this page"
     return f"Made by the rule <code>{escape(section.rule)}</code> {origin}: " + (
         f"<code>{escape(again)}</code>" if again else ""
     )

@@ -48,6 +48,7 @@ input[type="search"] { font: inherit; color: var(--text); background: var(--page
 figure { margin: 1rem 0; } figure img { max-width: 100%; height: auto; background: #fff;
   border-radius: 6px; padding: .5rem; } figcaption { font-size: .875rem; color: var(--soft); }
 @media (prefers-color-scheme: dark) { img.chart { filter: invert(.93) hue-rotate(180deg); } }
+.wide { max-height: none; } .wide img { min-width: 60rem; }
 .pictures { display: grid; gap: 1rem;
   grid-template-columns: repeat(auto-fill, minmax(min(100%, 28rem), 1fr)); }
 .cards { display: grid; gap: 1rem;

@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from workflow_scripts.report.html import details, grid, picture, row, texts
+from workflow_scripts.report.html import details, grid, photograph, row, texts
 from workflow_scripts.report.job_costs import RuleCost
 from workflow_scripts.report.provenance import described
 
@@ -26,7 +26,7 @@ def data_card(card: Json, sheet: Path | None) -> str:
     ]  # fmt: skip
     name = str(card["dataset"])
     warning = '<p class="phantom">PHANTOM</p>' if card.get("phantom") else ""
-    shown = details("Some of its images", picture(sheet, f"{name}: images", False)) if sheet else ""
+    shown = details("Some of its images", photograph(sheet, f"{name}: images")) if sheet else ""
     return (
         f'<section class="card"><h3>{escape(name)}</h3>{warning}'
         f"<p>{escape(str(card.get('title', '')))}</p>{flow(card['flow'])}{splits(card)}"

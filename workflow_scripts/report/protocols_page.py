@@ -20,9 +20,10 @@ from workflow_scripts.ssl_transfer import invariance_protocols, protocols, train
 HEAD = """\
 # Protocols: what the released code did, and what is sound
 
-Made by `python -m workflow_scripts.report.protocols_page` from the option lists in the code; do
-not edit it by hand. `released` is what the printed numbers came from and is what the ledger
-compares; `corrected` is what a user should believe. The rows in bold differ.
+Made from the option lists in the code; do not edit it by hand but run
+`python -m workflow_scripts.report.protocols_page --out docs/reference/protocols.md`. `released` is
+what the printed numbers came from and is what the ledger compares; `corrected` is what a user
+should believe. The rows in bold differ.
 """
 SECTIONS: tuple[tuple[str, Mapping[Any, Any]], ...] = (
     ("SSL transfer: few-shot", protocols.FEW_SHOT),

@@ -119,7 +119,14 @@ def described(content: Mapping[str, Any]) -> list[tuple[str, str]]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write what made the results."""
     parser = argparse.ArgumentParser(description="Record what made these results.")
-    parser.add_argument("--configuration", type=Path, nargs="+", required=True, metavar="YAML")
+    parser.add_argument(
+        "--configuration",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="YAML",
+        help="the files that were merged, first to last",
+    )
     parser.add_argument("--lock", type=Path, required=True, help="of the libraries")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     options = parser.parse_args(arguments)

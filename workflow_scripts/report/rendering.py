@@ -13,8 +13,10 @@ from workflow_scripts.report.metric_catalogue import (
     CONSTANT,
     HIGHER,
     LOWER,
+    MORE_METRICS,
     NEITHER,
     SHOWN_METRICS,
+    UNRANKED,
     metric_named,
     p_value_of,
     row_title,
@@ -47,6 +49,9 @@ LATEX_SPECIAL = {
     "^": r"\textasciicircum{}",
     "±": r"$\pm$",
     "*": r"$^{*}$",
+    "▲": r"$\uparrow$",
+    "▼": r"$\downarrow$",
+    "ρ": r"$\rho$",  # noqa: RUF001
     "–": "--",  # noqa: RUF001
 }
 T = TypeVar("T")
@@ -73,6 +78,7 @@ class Block:
         best: the cells that hold the best value of their column.
         marked: the cells that differ from their baseline, by a test that stands beside them.
         is_tested: whether any of its cells has such a test.
+        part: what a further part of the page shows; empty for the table itself.
     """
 
     protocol: str
@@ -84,6 +90,7 @@ class Block:
     best: frozenset[tuple[str, Column]]
     marked: frozenset[tuple[str, Column]] = frozenset()
     is_tested: bool = False
+    part: str = ""
 
     @property
     def is_phantom(self) -> bool:
@@ -99,6 +106,32 @@ def blocks(values: Sequence[Value]) -> tuple[Block, ...]:
     """
     protocols = _in_order(value.protocol for value in values)
     return tuple(_block(name, [v for v in values if v.protocol == name]) for name in protocols)
+
+
+def more_blocks(values: Sequence[Value]) -> tuple[Block, ...]:
+    """Return the further parts of a table's page (`MORE_METRICS`), protocol by protocol."""
+    found = []
+    for protocol in _in_order(value.protocol for value in values):
+        for part, metrics in MORE_METRICS.get(values[0].table, {}).items():
+            own = [v for v in values if v.protocol == protocol and v.metric in metrics]
+            found += [_part(protocol, part, own)] if own else []
+    return tuple(found)
+
+
+def _part(protocol: str, part: str, values: Sequence[Value]) -> Block:
+    """Return a further part; it has no chance level, which belongs to a cell's first metric."""
+    shown = {(value.row, Column(value.column, value.metric)): value for value in values}
+    columns = _in_order(column for _, column in shown)
+    return Block(
+        protocol=protocol,
+        row_title=row_title(values[0].table),
+        rows=_in_order(row for row, _ in shown),
+        columns=columns,
+        values=shown,
+        chance=("",) * len(columns),
+        best=frozenset().union(*(_best_of(shown, column, ()) for column in columns)),
+        part=part,
+    )
 
 
 def _block(protocol: str, values: Sequence[Value]) -> Block:
@@ -117,6 +150,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
             shown[value.row, Column(value.column, value.metric)] = value
     columns = _in_order(column for _, column in shown)
     p_values = _p_values(values, shown)
+    ranked = () if table in UNRANKED else columns
     return Block(
         protocol=protocol,
         row_title=row_title(table),
@@ -124,7 +158,7 @@ def _block(protocol: str, values: Sequence[Value]) -> Block:
         columns=columns,
         values=shown,
         chance=_chance_texts(columns, chance),
-        best=frozenset().union(*(_best_of(shown, column, flagged) for column in columns)),
+        best=frozenset().union(*(_best_of(shown, column, flagged) for column in ranked)),
         marked=frozenset(cell for cell, p_value in p_values.items() if p_value < LEVEL),
         is_tested=bool(p_values),
     )
@@ -214,7 +248,7 @@ def legend(block: Block) -> str:
     parts = [
         f"{_upper_first(' or '.join(kinds))}.",
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
-        f"Bold: best of its column. {DASH}: undefined. Empty: not run.",
+        f"{'Bold: best of its column. ' * bool(block.best)}{DASH}: undefined. Empty: not run.",
     ]
     if block.is_tested:
         parts.append(
@@ -272,7 +306,7 @@ def markdown(table: str, all_blocks: Sequence[Block]) -> str:
         lines += [f"**{PHANTOM_WARNING}**", ""]
     for block in all_blocks:
         lines += [
-            f"## Protocol: {block.protocol}",
+            f"## Protocol: {', '.join(filter(None, (block.protocol, block.part)))}",
             "",
             *_markdown_grid(block),
             "",

@@ -133,7 +133,14 @@ def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the panels of one predictor."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CSV",
+        help="tables in the long form",
+    )
     parser.add_argument("--analysis", required=True, help="section of the configuration, JSON")
     parser.add_argument("--predictor", required=True, help="such as imagenet_top1, lpips")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, .png or .svg")

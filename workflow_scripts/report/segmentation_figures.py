@@ -174,9 +174,11 @@ def draw(kind: str, paths: Sequence[Path], title: str) -> Figure:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--kind", choices=("cases", "hard_examples", "severity"), required=True)
+    parser.add_argument(
+        "--kind", choices=("cases", "hard_examples", "severity"), required=True, help="of figure"
+    )
     parser.add_argument("--inputs", type=Path, nargs="+", required=True, help="arrays or scores")
-    parser.add_argument("--title", required=True)
+    parser.add_argument("--title", required=True, help="of the figure")
     parser.add_argument("--out", type=Path, required=True, help="the picture (.png)")
     given = parser.parse_args(arguments)
     save(draw(given.kind, given.inputs, given.title), given.out)

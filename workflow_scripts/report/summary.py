@@ -19,6 +19,7 @@ from pathlib import Path
 from workflow_scripts.command_line import run
 from workflow_scripts.files import read_json, write_text
 from workflow_scripts.problems import InputError, Problem
+from workflow_scripts.report import trust_cells
 from workflow_scripts.report.job_costs import rule_costs
 from workflow_scripts.report.ledger import COLUMNS as LEDGER_COLUMNS
 from workflow_scripts.report.ledger import VERDICTS, count_cells
@@ -28,6 +29,7 @@ from workflow_scripts.report.page import Content, Section, key_of, page
 from workflow_scripts.report.page_data import Json
 from workflow_scripts.report.rendering import PHANTOM_WARNING, Block, blocks, cells_of, legend
 from workflow_scripts.report.sources import read_sources
+from workflow_scripts.report.trust_columns import TABLE as TRUST_MATRIX
 
 WIDTH = 100  # columns of the text; a common terminal
 SOURCES = ".sources.csv"  # ends the name of the list of a table's predictions
@@ -126,6 +128,7 @@ def read_section(
 ) -> Section:
     """Return one table with the files that lie beside it, its picture and where it is from."""
     values = read_values(csv)
+    is_matrix = values[0].table == TRUST_MATRIX
     files = [path for suffix in SUFFIXES if (path := csv.with_suffix(suffix)).is_file()]
     return Section(
         system=values[0].system,
@@ -135,6 +138,8 @@ def read_section(
         figure=figures.get(csv.stem),
         rule=rule,
         sources=read_sources(sources) if sources else (),
+        grid=trust_cells.grid(values) if is_matrix else None,
+        note=trust_cells.legend_text() if is_matrix else "",
     )
 
 
@@ -177,7 +182,14 @@ def read_content(options: argparse.Namespace, ledger: Sequence[Mapping[str, str]
 def arguments_parser() -> argparse.ArgumentParser:
     """Return the command line."""
     parser = argparse.ArgumentParser(description="Make the overview of all results.")
-    parser.add_argument("--tables", type=Path, nargs="+", required=True, metavar="CSV")
+    parser.add_argument(
+        "--tables",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="CSV",
+        help="tables in the long form",
+    )
     for name, kind, what in (
         ("figures", "SVG", "pictures of the tables, named as these"),
         ("sources", "CSV", "predictions behind the tables, {table}.sources.csv"),
@@ -188,7 +200,9 @@ def arguments_parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="*", default=[], metavar=kind, help=what)
     parser.add_argument("--makers", default="{}", help="JSON: the rule that makes each table")
-    parser.add_argument("--ledger", type=Path, required=True, metavar="CSV")
+    parser.add_argument(
+        "--ledger", type=Path, required=True, metavar="CSV", help="printed numbers beside ours"
+    )
     parser.add_argument("--provenance", type=Path, help="what made the results")
     parser.add_argument("--rule-graph", type=Path, help="SVG of which rule feeds which")
     parser.add_argument("--benchmarks", type=Path, help="folder of what the jobs used")

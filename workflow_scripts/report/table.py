@@ -25,7 +25,7 @@ from workflow_scripts.report.cells import Cell, Resampling
 from workflow_scripts.report.kinds import kind_named
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.predictions import Header, read_headers
-from workflow_scripts.report.rendering import blocks, latex, markdown
+from workflow_scripts.report.rendering import blocks, latex, markdown, more_blocks
 from workflow_scripts.report.sources import source_of, write_sources
 
 log = logging.getLogger(__name__)
@@ -98,15 +98,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Make one table in its three forms."""
     parser = argparse.ArgumentParser(description="Make one table of a paper from predictions.")
     parser.add_argument("--table", required=True, help="its name, such as ssl_transfer_few_shot")
-    parser.add_argument("--predictions", type=Path, nargs="*", default=[], metavar="PARQUET")
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="PARQUET",
+        help="of all cells of the table",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the patient bootstrap")
     parser.add_argument(
         "--resamples", type=int, default=N_RESAMPLES, help="of the patient bootstrap; 0: none"
     )
     parser.add_argument("--jobs", type=int, default=1, help="processes; a cell is a unit of work")
     parser.add_argument("--csv", type=Path, required=True, help="long form to write")
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--latex", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True, help="to write (.md)")
+    parser.add_argument("--latex", type=Path, required=True, help="to write (.tex)")
     parser.add_argument("--sources", type=Path, help="CSV to write: the predictions of each cell")
     options = parser.parse_args(arguments)
     if not options.predictions:
@@ -120,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     values = make_values(cells, Resampling(options.seed, options.resamples), options.jobs)
     write_values(options.csv, values)
     rendered = blocks(values)
-    write_text(options.markdown, markdown(options.table, rendered))
+    write_text(options.markdown, markdown(options.table, (*rendered, *more_blocks(values))))
     write_text(options.latex, latex(options.table, rendered))
     if options.sources:
         write_sources(options.sources, [source_of(one) for cell in cells for one in cell])

@@ -160,9 +160,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one of the two figures."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--quality-control", type=Path, nargs="+", metavar="PARQUET")
-    what.add_argument("--skips", type=Path, metavar="CSV")
-    parser.add_argument("--out", type=Path, required=True)
+    what.add_argument(
+        "--quality-control",
+        type=Path,
+        nargs="+",
+        metavar="PARQUET",
+        help="draw quality control from these predictions",
+    )
+    what.add_argument(
+        "--skips", type=Path, metavar="CSV", help="draw the heads left out from this table"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="figure to write (.png, .svg)")
     given = parser.parse_args(arguments)
     import matplotlib
 

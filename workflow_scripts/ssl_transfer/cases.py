@@ -86,7 +86,12 @@ def add_case_arguments(parser: argparse.ArgumentParser) -> None:
         ("leak-free", "leak certificate of the data set (.json)"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=meaning)
-    parser.add_argument("--protocol", choices=["released", "corrected"], required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=["released", "corrected"],
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=_seed, default=0, help="of every draw (released code: 0)")
     parser.add_argument("--finding", help="the finding to classify in a multi-label data set")
     parser.add_argument("--column", help="column in the table (default: the data set)")

@@ -194,7 +194,12 @@ def build_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_task_arguments(parser)
-    parser.add_argument("--protocol", choices=list(FINETUNE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(FINETUNE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of head, order and crops (0)")
     for name, kind, value, meaning in (
         ("lr", float, 1e-2, "learning rate at the first step"),  # spec section 7

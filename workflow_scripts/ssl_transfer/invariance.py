@@ -237,7 +237,12 @@ def _parser() -> argparse.ArgumentParser:
         ("out", "predictions to write, .parquet"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument(
         "--batch-norm",
         choices=("eval", "batch"),

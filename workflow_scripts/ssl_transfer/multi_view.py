@@ -184,7 +184,12 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(f"--{name}", type=Path, required=True, help=text)
     parser.add_argument("--features", type=Path, help="of the data set, .npz")
     add_batch_arguments(parser)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--n-images", type=int, default=N_IMAGES, help=f"pairs ({N_IMAGES})")
     parser.add_argument("--seed", type=int, default=0, help="of the draw (0)")
     return parser

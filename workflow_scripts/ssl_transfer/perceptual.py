@@ -211,7 +211,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, nargs="+", required=True, help=text)
     parser.add_argument("--card", type=Path, required=True, help="of the data set, .json")
-    parser.add_argument("--protocol", choices=("released", "corrected"), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=("released", "corrected"),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--column", help="column in the table (default: the data set)")
     parser.add_argument("--seed", type=int, default=0, help="of the reconstructions (0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")

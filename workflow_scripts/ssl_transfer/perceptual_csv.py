@@ -52,8 +52,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     import pyarrow.parquet as pq
 
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--predictions", type=Path, nargs="+", required=True)
-    parser.add_argument("--metric", choices=METRICS, required=True)
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="+",
+        required=True,
+        help="distances of all checkpoints and data sets",
+    )
+    parser.add_argument(
+        "--metric", choices=METRICS, required=True, help="the distance that is written"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the file to write, .csv")
     given = parser.parse_args(arguments)
     require_files(given.predictions)

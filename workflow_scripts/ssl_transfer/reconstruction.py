@@ -349,7 +349,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_image_arguments(parser)
-    parser.add_argument("--protocol", choices=list(RECONSTRUCTION), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(RECONSTRUCTION),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--layer", default="layer4", help="depth whose features are matched")
     parser.add_argument("--iterations", type=int, default=3000, help="updates (3000)")
     parser.add_argument("--image-size", type=int, default=224, help="pixels (224)")

@@ -240,7 +240,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbone", type=Path, required=True, help="weights, .safetensors")
     parser.add_argument("--certificate", type=Path, required=True, help="of the backbone, .json")
     add_image_arguments(parser)
-    parser.add_argument("--protocol", choices=list(SALIENCY), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=list(SALIENCY),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument(
         "--bn",
         choices=("eval", "released"),

@@ -229,15 +229,22 @@ def _write_index(path: Path, rows: pd.DataFrame, about: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
+    parser.add_argument("--card", type=Path, required=True, help="of the data set (.json)")
     parser.add_argument("--store-index", type=Path, required=True, help="which images decode")
     parser.add_argument("--root", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--bit-depth", type=bit_depth_of, help="of deep gray images, as the store")
     parser.add_argument("--slices", type=Path, help="folder that keeps the slices of volumes")
-    parser.add_argument("--transform", choices=sorted(GRIDS), required=True)
+    parser.add_argument(
+        "--transform", choices=sorted(GRIDS), required=True, help="how images are changed"
+    )
     parser.add_argument("--k", type=int, help="versions of an image (default: the transform's)")
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--n-images", type=int, default=N_IMAGES, help=f"({N_IMAGES})")
     parser.add_argument("--seed", type=int, default=0, help="of the corrected draw (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes (1)")

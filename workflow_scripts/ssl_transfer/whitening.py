@@ -282,8 +282,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--certificate", type=Path, help="of the backbone, .json")
     parser.add_argument("--dataset", help="for the provenance, with --backbone")
     add_batch_arguments(parser)
-    parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--protocol", choices=sorted(INVARIANCE), required=True)
+    parser.add_argument("--manifest", type=Path, required=True, help="of the data set (.parquet)")
+    parser.add_argument(
+        "--protocol",
+        choices=sorted(INVARIANCE),
+        required=True,
+        help="bundle of options; docs/reference/protocols.md",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the halves of the patients (0)")
     parser.add_argument("--threads", type=int, default=1, help="of the linear algebra (1)")
     parser.add_argument("--out", type=Path, required=True, help="whitening to write, .npz")

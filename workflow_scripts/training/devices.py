@@ -66,8 +66,18 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--world-size", type=int, default=0, help="processes in all; 0: one a GPU, or one"
     )
-    parser.add_argument("--precision", choices=PRECISIONS, default="fp32")
-    parser.add_argument("--backend", choices=BACKENDS, default="auto")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of the arithmetic; bf16 and tf32 need a GPU that has them",
+    )
+    parser.add_argument(
+        "--backend",
+        choices=BACKENDS,
+        default="auto",
+        help="between ranks; auto: nccl on GPUs, gloo on the CPU",
+    )
     parser.add_argument(
         "--deterministic", action="store_true", help="only repeatable GPU operations (slower)"
     )

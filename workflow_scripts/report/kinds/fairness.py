@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.metrics import fairness, fairness_resampling
-from workflow_scripts.metrics.classification import accuracy, binary_roc_auc
+from workflow_scripts.metrics.classification import accuracy, binary_roc_auc, margin_loss
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.report.cells import Cell, Resampling, map_cells, value_of
@@ -28,7 +28,10 @@ from workflow_scripts.report.predictions import Header, read_case_columns
 Floats = NDArray[np.float64]
 NO_BOUNDS = (math.nan, math.nan)
 LEAKS = ("frozen", "retrained")  # classifiers of the attribute; their margins are columns
-NEEDED = ("truth", "score_no_finding", "score_disease", "hidden", "patient_id", "image_id")
+NEEDED = (
+    *("truth", "score_no_finding", "score_disease", "train_loss", "hidden"),
+    *("patient_id", "image_id"),
+)
 AGAIN = "make the file again with debiased_noise.disease_head"
 
 
@@ -38,7 +41,9 @@ class Seed(NamedTuple):
     group: NDArray[np.int64]
     truth: NDArray[np.int64]
     predicted: NDArray[np.int64]
+    no_finding: Floats  # logit of No Finding
     margin: Floats  # logit of the disease minus that of No Finding
+    train_loss: float  # of the last epoch
     leaks: dict[str, Floats]  # margins of the attribute classifiers
     patients: NDArray[Any]
 
@@ -60,15 +65,15 @@ def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tu
 
 def cell_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
     """Return the values of one cell, attribute by attribute."""
-    seeds = [_sorted_columns(header) for header in cell]
-    _require_same_cases(cell, seeds)
+    seeds = [case_columns(header, read_case_columns(header)) for header in cell]
+    require_same_cases(cell, seeds)
     values: list[Value] = []
     for name, attribute in fairness.ATTRIBUTES.items():
         column = f"group_{name}"
-        cases = [_seed(columns, column) for columns in seeds if column in columns]
+        cases = [seed_of(columns, column) for columns in seeds if column in columns]
         if len(cases) == len(seeds) and set(cases[0].group) == {0, 1}:
             # the column says what is hidden; another attribute that is looked at is named
-            seen = "" if _hidden(seeds[0]) == name else f"; by {attribute}"
+            seen = "" if hidden_attribute(seeds[0]) == name else f"; by {attribute}"
             found = attribute_values(cell, cases, attribute, resampling)
             values += [replace(value, column=value.column + seen) for value in found]
     if not values:
@@ -102,6 +107,7 @@ def attribute_values(
             yield from _null_values(headers, name, per_seed, [measure(r.dealt) for r in again], n)
     yield from _subgroup_values(headers, seeds, again)
     yield from _auc_values(headers, seeds, again)
+    yield from _loss_values(headers, seeds)
     yield from _leak_values(headers, seeds, again)
     constant = [float(fairness.is_constant(seed.counts)) for seed in seeds]
     yield value_of(headers, "constant_prediction", constant, NO_BOUNDS, n, "none")
@@ -218,6 +224,29 @@ def _auc_values(
             yield from _null_values(headers, name, per_seed, dealt, n)
 
 
+def _loss_values(headers: Sequence[Header], seeds: Sequence[Seed]) -> Iterator[Value]:
+    """Yield the AUC of No Finding by its own logit, and the losses that the released code logs.
+
+    Released evaluation: softmax cross-entropy, though sigmoids are trained (spec 9.1); of all test
+    images, and of each subgroup alone.
+    """
+    n, sizes = len(seeds[0].truth), seeds[0].counts.sum(axis=-1)
+    areas = [binary_roc_auc(1 - seed.truth, seed.no_finding).value for seed in seeds]
+    yield _estimate(headers, "auc_no_finding", areas, (), n)
+    yield _estimate(headers, "train_loss", [seed.train_loss for seed in seeds], (), n)
+    losses = [margin_loss(seed.truth, seed.margin) for seed in seeds]
+    yield _estimate(headers, "test_loss", [float(loss.mean()) for loss in losses], (), n)
+    for group, group_name in ((1, "in"), (0, "out")):
+        for label, label_name in ((0, "negatives"), (1, "positives")):
+            means = [
+                float(loss[(seed.group == group) & (seed.truth == label)].mean())
+                for loss, seed in zip(losses, seeds, strict=True)
+                if sizes[group, label]
+            ] or [math.nan] * len(seeds)
+            name, size = f"test_loss_{label_name}_{group_name}", int(sizes[group, label])
+            yield _estimate(headers, name, means, (), size)
+
+
 def _leak_values(
     headers: Sequence[Header], seeds: Sequence[Seed], again: Sequence[Resampled]
 ) -> Iterator[Value]:
@@ -232,9 +261,8 @@ def _leak_values(
         yield _estimate(headers, f"leak_{name}_auc", areas, [one[:, 1] for one in drawn], n)
 
 
-def _sorted_columns(header: Header) -> dict[str, NDArray[Any]]:
+def case_columns(header: Header, columns: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return the columns of a file sorted by image; one that misses a column is refused."""
-    columns = read_case_columns(header)
     absent = [name for name in NEEDED if name not in columns]
     if absent or not np.isin(columns["truth"], (0, 1)).all():
         found = f"no {', '.join(absent)}" if absent else "other labels"
@@ -246,7 +274,7 @@ def _sorted_columns(header: Header) -> dict[str, NDArray[Any]]:
     return {name: column[order] for name, column in columns.items()}
 
 
-def _seed(columns: dict[str, NDArray[Any]], group_column: str) -> Seed:
+def seed_of(columns: dict[str, NDArray[Any]], group_column: str) -> Seed:
     """Return the cases whose group is known; a tie of the logits is predicted negative."""
     known = ~np.isnan(columns[group_column].astype(np.float64))
     margin = columns["score_disease"] - columns["score_no_finding"]
@@ -254,24 +282,27 @@ def _seed(columns: dict[str, NDArray[Any]], group_column: str) -> Seed:
     leaks = {
         name: columns[f"score_attribute_{name}"][known]
         for name in LEAKS
-        if f"score_attribute_{name}" in columns and group_column == f"group_{_hidden(columns)}"
+        if f"score_attribute_{name}" in columns
+        and group_column == f"group_{hidden_attribute(columns)}"
     }
     return Seed(
         group=columns[group_column][known].astype(np.int64),
         truth=columns["truth"][known].astype(np.int64),
         predicted=(margin[known] > 0).astype(np.int64),
+        no_finding=columns["score_no_finding"][known],
         margin=margin[known],
+        train_loss=float(columns["train_loss"][0]),
         leaks=leaks,
         patients=columns["patient_id"][known].astype(str),
     )
 
 
-def _hidden(columns: dict[str, NDArray[Any]]) -> str:
+def hidden_attribute(columns: dict[str, NDArray[Any]]) -> str:
     """Return the attribute that the training images are biased by and an edit hides."""
     return str(columns["hidden"][0])
 
 
-def _require_same_cases(cell: Cell, seeds: Sequence[dict[str, NDArray[Any]]]) -> None:
+def require_same_cases(cell: Cell, seeds: Sequence[dict[str, NDArray[Any]]]) -> None:
     """Refuse seeds of a cell with other cases, labels or groups."""
     problems = []
     for header, columns in zip(cell[1:], seeds[1:], strict=True):

@@ -3,13 +3,15 @@
 A file has one row a structure of a volume: `score_dice`, `score_hd95_mm`, and beside them
 `structure, test_set, vendor, reference_voxels, predicted_voxels, compared_with`. The columns of
 the table are the test sets in the files (a corrupted data set has one for each corruption), the
-vendors of a test set that has several, and the average over the test sets. A volume without a
+vendors of a test set that has several, and the average over the test sets, where `dice_gain` is
+what a row has more than its baseline (the abstract's claim). A volume without a
 structure in reference and prediction has no Dice (or 0, released); without it in one of the two
 it has no HD95. Undefined values are left out of means and counted.
 
 The unit of a paired test is the patient: the mean of all of a patient's values in a test set,
 over structures, frames, draws and seeds. Holm's adjustment covers the comparisons of one test
-set and protocol.
+set and protocol. The test knows nothing of training again: `dice_seeds_above` counts the seeds in
+which the row's mean is above its baseline's.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tu
     for part in parts:
         values += part_values(part, resampling)
         values += tests.get(_place(part), [])
-    return (*values, *averages(values, parts))
+    means = averages(values, parts)
+    return (*values, *means, *gains(means, parts))
 
 
 def _place(part: Part) -> tuple[str, str, str]:
@@ -236,28 +239,69 @@ def averages(values: Sequence[Value], parts: Sequence[Part]) -> list[Value]:
     ]
 
 
+def gains(means: Sequence[Value], parts: Sequence[Part]) -> list[Value]:
+    """Return how much higher each row's average Dice is than its baseline's.
+
+    In Dice, and as a share of the baseline's: the paper's abstract does not say which it means.
+    """
+    dice = {(mean.protocol, mean.row): mean for mean in means if mean.metric == "dice"}
+    found = []
+    for part in {_place(part)[:2]: part for part in parts}.values():
+        protocol, row, _ = _place(part)
+        name = baseline_of(part)
+        if name == row or not {(protocol, row), (protocol, name)} <= dice.keys():
+            continue
+        ours, theirs = dice[protocol, row], dice[protocol, name].value
+        gain = ours.value - theirs
+        share = gain / theirs if theirs else math.nan
+        found.append(replace(ours, metric="dice_gain", value=gain))
+        found.append(replace(ours, metric="dice_gain_relative", value=share))
+    return found
+
+
+def baseline_of(part: Part) -> str:
+    """Return the row that a part is compared with."""
+    return str(part.seeds[0].get("compared_with", np.array([None]))[0])
+
+
 def paired_tests(parts: Sequence[Part]) -> dict[tuple[str, str, str], list[Value]]:
     """Return the tests of each part against its baseline, by its place in the table."""
     at = {_place(part): part for part in parts}
-    found: dict[tuple[str, str], list[tuple[Part, statistics.PairedTest]]] = {}
+    found: dict[tuple[str, str], list[tuple[Part, Part, statistics.PairedTest]]] = {}
     for part in parts:
         protocol, row, column = _place(part)
-        name = part.seeds[0].get("compared_with", np.array([None]))[0]
-        baseline = at.get((protocol, str(name), column))
+        name = baseline_of(part)
+        baseline = at.get((protocol, name, column))
         if baseline is None or name == row:
             continue
         test = statistics.paired_wilcoxon(*_paired(part, baseline))
-        found.setdefault((protocol, column), []).append((part, test))
+        found.setdefault((protocol, column), []).append((part, baseline, test))
     values: dict[tuple[str, str, str], list[Value]] = {}
     for tests in found.values():
-        adjusted = statistics.holm([test.p_value for _, test in tests])
-        for (part, test), p_value in zip(tests, adjusted, strict=True):
-            values[_place(part)] = _test_values(part, test, float(p_value))
+        adjusted = statistics.holm([test.p_value for *_, test in tests])
+        for (part, baseline, test), p_value in zip(tests, adjusted, strict=True):
+            above = seeds_above(part, baseline)
+            values[_place(part)] = _test_values(part, test, float(p_value), above)
     return values
 
 
-def _test_values(part: Part, test: statistics.PairedTest, p_value: float) -> list[Value]:
+def seeds_above(part: Part, baseline: Part) -> float:
+    """Return in how many seeds of both the mean Dice is above the baseline's."""
+    means = [
+        {
+            header.seed: _mean(seed["score_dice"])
+            for header, seed in zip(one.headers, one.seeds, strict=True)
+        }
+        for one in (part, baseline)
+    ]
+    return float(sum(means[0][seed] > means[1][seed] for seed in means[0].keys() & means[1].keys()))
+
+
+def _test_values(
+    part: Part, test: statistics.PairedTest, p_value: float, above: float
+) -> list[Value]:
     numbers = {
+        "dice_seeds_above": above,
         "dice_p_value": p_value,
         "dice_effect": test.effect,
         "dice_median_difference": test.median_difference,

@@ -8,7 +8,7 @@ with its name behind. What each metric means: docs/explanation/layer_ensembles.m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from workflow_scripts.metrics.quality_control import area_under, quality_control_curve
-from workflow_scripts.metrics.rank_correlation import bootstrap_spearman, spearman
 from workflow_scripts.metrics.statistics import (
     Interval,
     holm,
@@ -29,6 +28,7 @@ from workflow_scripts.randomness import named_rng
 from workflow_scripts.report.cells import Cell, Resampling, map_cells, value_of
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.predictions import Header, read_case_columns
+from workflow_scripts.report.rank_values import rank_correlation
 
 Floats = NDArray[np.float64]
 BASELINE = "layer_ensembles"  # the row that the others are tested against
@@ -237,23 +237,10 @@ def correlation_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
 def _correlation(
     cell: Cell, scores: Sequence[Scores], quality: str, sign: str, resampling: Resampling
 ) -> Value:
-    """Return one correlation; its interval spans the bootstrap intervals of the seeds."""
+    """Return the correlation of one quality with one uncertainty."""
     metric = f"spearman_{quality.partition('_')[0]}_{sign}"
     pairs = [(one.columns[quality], one.columns[sign]) for one in scores]
-    found = [spearman(x, y) for x, y in pairs]
-    bounds = NO_BOUNDS
-    if resampling.resamples and not np.isnan(found).any():
-        draw: Callable[[], np.random.Generator] = partial(
-            named_rng, resampling.seed, "patient bootstrap", cell[0].table, cell[0].column
-        )
-        intervals = [
-            bootstrap_spearman(x, y, one.patients, draw(), resampling.resamples)
-            for (x, y), one in zip(pairs, scores, strict=True)
-        ]
-        bounds = (min(one.low for one in intervals), max(one.high for one in intervals))
-    n = min(int((np.isfinite(x) & np.isfinite(y)).sum()) for x, y in pairs)
-    kind = "none" if math.isnan(bounds[0]) else "patient bootstrap"
-    return value_of(cell, metric, found, bounds, n, kind)
+    return rank_correlation(cell, metric, pairs, [one.patients for one in scores], resampling)
 
 
 def suspicion(one: Scores, suffix: str) -> Floats:
