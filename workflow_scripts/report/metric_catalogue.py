@@ -254,13 +254,11 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
         *("constant_prediction", "leak_frozen", "leak_retrained"),
     ),
 }
-<<<<<<< HEAD
 # Tables whose dot plot shows fewer metrics than the table; figures of their own show the rest.
 DRAWN_METRICS: dict[str, tuple[str, ...]] = {
     "debiased_noise_fairness": ("accuracy", "worst_subgroup"),
     "debiased_noise_backbones": ("accuracy", "worst_subgroup", "leak_retrained"),
 }
-=======
 # Further parts of a table's Markdown page, under their headings.
 MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
     "crocodile_id_ood": {
@@ -274,7 +272,6 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
->>>>>>> main
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",
