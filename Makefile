@@ -38,8 +38,9 @@ test-zoo: .venv/ready .venv-zoo/ready
 # and the tests see only what they start themselves.
 SLURM_PACKAGES := slurmctld slurmd slurmdbd slurm-client munge mariadb-server iproute2
 test-slurm: .venv/ready
-	@command -v slurmctld slurmd slurmdbd munged mariadbd ip > /dev/null || { apt-get update \
-	  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); }
+	@for one in slurmctld slurmd slurmdbd munged mariadbd ip; do \
+	  command -v $$one > /dev/null || { apt-get update && DEBIAN_FRONTEND=noninteractive \
+	    apt-get install --yes --no-install-recommends $(SLURM_PACKAGES); break; }; done
 	tests/slurm/isolated.sh $(BIN)/python -m pytest tests/slurm
 
 # Snapshots that tests compare with: look at what changed before committing it.
