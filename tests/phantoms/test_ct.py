@@ -27,13 +27,13 @@ def opacity(patient: int, severity: int, signal: float = 1.0) -> float:
 def test_volume_has_air_tissue_bone_and_values_beyond_the_window() -> None:
     volume = scan(0)
     assert volume.dtype == np.int16
-    assert volume.shape == (4, 80, 80)
+    assert volume.shape == (7, 80, 80)
     assert volume.min() == OUTSIDE_HU
     assert volume.max() > 250
-    middle = volume[2]
+    middle = volume[3]
     lung = middle[38:42, 20:26]
     assert -950 < np.median(lung) < -700
-    assert abs(np.median(volume[1][32:35, 42:46]) - 90) < 120  # the heart
+    assert abs(np.median(volume[2][32:35, 42:46]) - 90) < 120  # the heart
 
 
 def test_disease_adds_density_and_more_so_when_severe_or_stronger() -> None:

@@ -160,6 +160,9 @@ def test_killed_reconstruction_resumes_bit_equal_and_learns(
         patched.setattr(torch.optim.Adam, "step", cut_off)
         killed(lambda: reconstructed(files, tmp_path / "parts", "--iterations", "12"))
     assert list((tmp_path / "parts/state").glob("state-0000000[34].pt"))
+    with monkeypatch.context() as patched:  # killed again, at the very end
+        patched.setattr(reconstruction, "write_json", lambda *_: die())
+        killed(lambda: reconstructed(files, tmp_path / "parts", "--iterations", "12"))
     assert reconstructed(files, tmp_path / "parts", "--iterations", "12") == whole
     images = [(tmp_path / name / "reconstruction.png").read_bytes() for name in ("whole", "parts")]
     assert images[0] == images[1]

@@ -73,7 +73,7 @@ class Patch:
 
 
 def render_ct(
-    streams: Streams, severity: int, knobs: Knobs, size: int = 256, n_slices: int = 4
+    streams: Streams, severity: int, knobs: Knobs, size: int = 256, n_slices: int = 7
 ) -> NDArray[np.int16]:
     """Draw one volume.
 
@@ -82,7 +82,8 @@ def render_ct(
         severity: 0 healthy, 1 COVID-19, 2 severe COVID-19.
         knobs: strengths; at `disease_signal` 0 every lung looks healthy.
         size: rows and columns.
-        n_slices: from the bases (first) to the tops of the lungs.
+        n_slices: from the bases (first) to the tops of the lungs; more than the 6 that the
+            released reconstruction needs.
 
     Returns:
         Hounsfield units, shape (n_slices, size, size).

@@ -97,26 +97,33 @@ def main(arguments: Sequence[str] | None = None) -> None:
     prepare = partial(preprocessing, certificate["input"], options)
     goal = goal_of(features, prepare, pixels, to_device)
     n_updates = given.iterations + options.extra_updates
-    found, losses = reconstruct(given, devices, goal, pixels, n_updates)
-    save_png(pixels[0], given.original_out)
-    save_png(as_saved(found, rows["path"].iloc[0], options), given.image_out)
+    origin = _origin(given, certificate, rows["image_id"].iloc[0])
+
+    def write(found: NDArray[np.uint8], losses: Mapping[str, Any]) -> None:
+        """Write original, reconstruction and losses."""
+        save_png(pixels[0], given.original_out)
+        save_png(as_saved(found, rows["path"].iloc[0], options), given.image_out)
+        chosen = {**asdict(options), "layer": given.layer}
+        write_json(given.out, {**origin, "options": chosen, "updates": n_updates, **losses})
+
+    reconstruct(given, devices, goal, pixels, n_updates, write)
+
+
+def _origin(
+    given: argparse.Namespace, certificate: Mapping[str, Any], image_id: str
+) -> dict[str, Any]:
+    """Return of what the reconstruction is."""
     card = read_json(given.card)
     is_phantom = card["phantom"] or certificate["phantom"]
-    write_json(
-        given.out,
-        {
-            "system": SYSTEM,
-            "checkpoint": certificate["checkpoint"],
-            "dataset": card["dataset"],
-            "image_id": str(rows["image_id"].iloc[0]),
-            "data": data_name(card["dataset"], is_phantom, certificate["pretrained"]),
-            "protocol": given.protocol,
-            "options": {**asdict(options), "layer": given.layer},
-            "updates": n_updates,
-            "seed": given.seed,
-            **losses,
-        },
-    )
+    return {
+        "system": SYSTEM,
+        "checkpoint": certificate["checkpoint"],
+        "dataset": card["dataset"],
+        "image_id": str(image_id),
+        "data": data_name(card["dataset"], is_phantom, certificate["pretrained"]),
+        "protocol": given.protocol,
+        "seed": given.seed,
+    }
 
 
 def _check_given(given: argparse.Namespace) -> None:
@@ -213,9 +220,9 @@ def drawing_of(side: int, seed: int, to_device: Callable[[Any], Any]) -> Drawing
 
 def reconstruct(
     given: argparse.Namespace, devices: Devices, goal: Goal, pixels: NDArray[np.uint8],
-    n_updates: int,
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:  # fmt: skip
-    """Train the generator on one image, from the newest state.
+    n_updates: int, write: Callable[[NDArray[np.uint8], Mapping[str, Any]], None],
+) -> None:  # fmt: skip
+    """Train the generator on one image, from the newest state, and let `write` write the result.
 
     Args:
         given: the command line.
@@ -223,9 +230,8 @@ def reconstruct(
         goal: what the image's features are.
         pixels: of the image, shape (1, n, n, 3): to what a saved state belongs.
         n_updates: of the generator's weights.
-
-    Returns:
-        The image, shape (n, n, 3), and the losses: the last, that of a black image, the history.
+        write: gets the image, shape (n, n, 3), and the losses: the last, that of a black image,
+            the history.
     """
     import torch
 
@@ -244,10 +250,10 @@ def reconstruct(
             image = drawing.image(goal.side)
             last = float(goal.error(image))
         levels = (image[0].clamp(0, 1) * 255).to(torch.uint8)  # cut off, not rounded (spec 9)
+        found: NDArray[np.uint8] = levels.permute(1, 2, 0).cpu().numpy()
         history = [(row.step, row.value) for row in log.rows]
-        session.forget()
-    found: NDArray[np.uint8] = levels.permute(1, 2, 0).cpu().numpy()
-    return found, {"loss": last, "loss_of_black": goal.error_of_black, "history": history}
+        write(found, {"loss": last, "loss_of_black": goal.error_of_black, "history": history})
+        session.forget()  # the outputs are written, nothing is left to go on with
 
 
 def preprocessing(input_card: Mapping[str, Any], options: Any, original: Tensor) -> Preprocess:  # noqa: ANN401
