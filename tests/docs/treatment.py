@@ -55,6 +55,12 @@ TABLE = (
     Treatment(r"docs/how-to/add-a-dataset.md", rf"{STEP}datasets\.", How.RUN),
     Treatment(r"docs/how-to/add-a-checkpoint.md", rf"{STEP}checkpoints\.convert ", How.RUN),
     Treatment(r"docs/how-to/one-table.md", rf"{STEP}report\.", How.RUN),
+    Treatment(
+        r"docs/how-to/one-run.md",
+        rf"{STEP}report\.table ",
+        How.OPTIONS,
+        "the same command as on one-table.md, on the predictions of a published backbone",
+    ),
     Treatment(r"docs/how-to/resume.md", rf"{STEP}training\.smoke ", How.RUN),
     Treatment(
         r"docs/how-to/resume.md",
