@@ -55,6 +55,9 @@ pages: .venv/ready
 	$(BIN)/python -m workflow_scripts.report.configuration_page --config config.yaml \
 	  --schemas rules/schemas --out $(REFERENCE)/configuration.md
 	$(BIN)/python -m workflow_scripts.report.commands_page --out $(REFERENCE)/commands.md
+	$(BIN)/python -m workflow_scripts.report.metric_definitions \
+	  --out $(REFERENCE)/metric_definitions.md
+	$(BIN)/python -m workflow_scripts.report.metrics_page --out $(REFERENCE)/metrics.md
 	$(BIN)/python -m workflow_scripts.report.protocols_page --out $(REFERENCE)/protocols.md
 
 bench: .venv/ready
@@ -73,7 +76,7 @@ lock-zoo: .venv/ready
 	  --no-emit-index-url --no-header envs/zoo.in --output-file envs/zoo.lock
 
 clean-demo:
-	rm -rf results/demo logs/demo benchmarks/results/demo
+	rm -rf results/demo logs/demo state/demo benchmarks/results/demo
 
 # The stamp is written last: an install that was cut off is done again.
 .venv/ready: $(LOCK)

@@ -17,6 +17,7 @@ import torch
 from benchmarks.timing import Comparison, compare
 from workflow_scripts.layer_ensembles.wrapper import attach_heads, head_logits
 from workflow_scripts.networks.scse_unet import ScseUNet
+from workflow_scripts.speed import tune_allocator
 
 MEMBERS = 5
 REPEATS = 5
@@ -55,6 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure from the command line; fails only where the outputs differ."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--side", type=int, default=256)
+    tune_allocator()  # as the step `predict` does
     rows = measure(parser.parse_args(arguments).side)
     return 0 if all(row.equal for row in rows) else 1
 

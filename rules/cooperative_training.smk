@@ -270,6 +270,34 @@ rule severity_figure:
         " --title 'Dice by severity of artefacts, {wildcards.protocol}' > {log} 2>&1"
 
 
+rule layer_agreement_figure:
+    input:
+        scores=lambda w: cooperative_plan.agreements(w.protocol),
+    output:
+        figure=report(
+            "<results>/figures/cooperative_training_agreement-{protocol}.png",
+            caption="../workflow_scripts/report/captions/agreement.rst",
+            category="Figures",
+            labels={"figure": "layer agreement by severity", "content": "{protocol}"},
+        ),
+    log:
+        "<logs>/layer_agreement_figure/{protocol}.log",
+    benchmark:
+        "<benchmarks>/layer_agreement_figure/{protocol}.tsv"
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        code=code_digest("workflow_scripts.report.segmentation_figures"),
+    shell:
+        "python -m workflow_scripts.report.segmentation_figures --kind agreement"
+        " --inputs {input.scores} --out {output.figure}"
+        " --title 'Layer agreement up the ladder of artefacts, {wildcards.protocol}' > {log} 2>&1"
+
+
 rule cooperative_training:
     input:
         expand(

@@ -412,6 +412,38 @@ rule fairness_plane:
         " --out {output.figure} > {log} 2>&1"
 
 
+ruleorder: fairness_course > figure  # hundreds of rows are no dot plot
+
+
+rule fairness_course:
+    input:
+        csv="<results>/tables/debiased_noise_course.csv",
+    output:
+        figure=report(
+            "<results>/tables/debiased_noise_course.{suffix}",
+            caption="../workflow_scripts/report/captions/fairness_course.rst",
+            category="Figures",
+            labels={"table": "debiased_noise_course", "content": "{suffix}"},
+        ),
+    log:
+        "<logs>/figure/debiased_noise_course.{suffix}.log",
+    benchmark:
+        "<benchmarks>/figure/debiased_noise_course.{suffix}.tsv"
+    wildcard_constraints:
+        suffix="png|svg",
+    localrule: True
+    conda:
+        "../envs/statistics.yaml"
+    resources:
+        mem_mb=grows(2000),
+        runtime=grows(10),
+    params:
+        code=code_digest("workflow_scripts.report.fairness_course"),
+    shell:
+        "python -m workflow_scripts.report.fairness_course --table {input.csv}"
+        " --out {output.figure} > {log} 2>&1"
+
+
 rule debiased_noise:
     input:
         expand(

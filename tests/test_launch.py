@@ -56,9 +56,11 @@ def test_across_nodes_everything_is_spelt_out_for_srun() -> None:
     command = launch.across_nodes(Geometry(2, 4, 4, 32), 30, WORDS)
     step = command[: command.index(sys.executable)]
     assert step == ["srun", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1",
-                    "--cpus-per-task=32", "--kill-on-bad-exit=1"]  # fmt: skip
+                    "--cpus-per-task=32", "--kill-on-bad-exit=1", "--gres=gpu:4"]  # fmt: skip
     assert "--on-node" in command
     assert command[-3:] == WORDS
+    on_cpus = launch.across_nodes(Geometry(2, 4, 0, 32), 30, WORDS)
+    assert not [word for word in on_cpus if "gres" in word]
 
 
 def test_each_node_knows_its_rank_and_where_to_meet() -> None:

@@ -128,6 +128,7 @@ def across_nodes(geometry: Geometry, minutes: float, words: Sequence[str]) -> li
         f"--cpus-per-task={geometry.threads}",
         "--kill-on-bad-exit=1",  # a lost node ends the others, which would wait for ever
     ]
+    step += [f"--gres=gpu:{geometry.gpus}"] * (geometry.gpus > 0)  # on each node
     options = [f"--{name}={value}" for name, value in geometry._asdict().items()]
     own = ["-m", "workflow_scripts.launch", "--on-node", *options, f"--minutes={minutes:g}"]
     return [*step, sys.executable, *own, "-m", *words]

@@ -175,7 +175,7 @@ def plain_step(
     """Do one update; `batch`: clean, noisy, labels; `how`: kinds and shares, generator."""
     clean, noisy, labels = batch
     image_how, shape_how, generator = how
-    one_hot = F.one_hot(labels, N_CLASSES).movedim(-1, 1).float()
+    one_hot = F.one_hot(labels, N_CLASSES).movedim(-1, 1).to(clean)
     z_i, z_s = networks.image_encoder(noisy)
     logits, image = networks.segmentation_decoder(z_s), networks.image_decoder(z_i)
     terms = {
@@ -267,7 +267,7 @@ def plain_batch(items: Sequence[Item], crop: int, generator: torch.Generator) ->
     pairs = [plain_augment(one.window, one.window_labels, one.draw, crop) for one in items]
     images = [image for image, _ in pairs] + [one.stored for one in items]
     labels = [label for _, label in pairs] + [one.stored_labels for one in items]
-    clean = torch.from_numpy(np.stack(images).astype(np.float32))[:, None]
+    clean = torch.from_numpy(np.stack(images).astype(items[0].window.dtype))[:, None]
     noise = torch.randn(clean.shape, generator=generator)
     noisy = (clean + NOISE * noise).clamp(0, 1)
     return clean, noisy, torch.from_numpy(np.stack(labels).astype(np.int64))

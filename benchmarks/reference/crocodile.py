@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import linear, pad, unfold
 
 from workflow_scripts.crocodile.attention import Attended, DisentangledAttention
@@ -63,7 +63,7 @@ def cross_attention(
 @contextmanager
 def released_way(model: Crocodile) -> Iterator[None]:
     """Inside the block the network computes as released; its weights are the same tensors."""
-    patched = []
+    patched: list[tuple[nn.Module, str]] = []
     for module in model.modules():
         if isinstance(module, Mixing):
             module.__dict__["_attend"] = partial(window_attention, module)

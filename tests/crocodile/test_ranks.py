@@ -35,10 +35,9 @@ def test_one_rank_and_two_train_and_score_alike(
 ) -> None:
     """Dropout is off: its noise belongs to a rank. The intervention's shuffle is on."""
     histories, weights, scores = [], [], []
-    short = {"epochs": 2 if variant == "full" else 1}
     for world_size in (1, 2):
         out = tmp_path / str(world_size)
-        words = training_words(hospitals, out, variant, protocol, training=short)
+        words = training_words(hospitals, out, variant, protocol, training={"epochs": 1})
         ended = run_ranks(TRAIN, words, tmp_path / "told", world_size)
         assert ended.statuses == [0] * world_size, ended.told
         assert json.loads((out / "training.json").read_text())["world_size"] == world_size

@@ -105,6 +105,20 @@ def test_a_released_split_that_leaks_is_written_down(tmp_path: Path) -> None:
     assert released["examples"]["patients"] == ["table:a/p"]
 
 
+def test_copies_of_a_patient_who_trains_in_a_released_split_are_written_down(
+    tmp_path: Path,
+) -> None:
+    rows = [("p", "1", "train"), ("q", "2", "test")]
+    whole = save(tmp_path / "a.parquet", rows, root="x", released=["train", "test"])
+    other = save(tmp_path / "b.parquet", rows, root="x", released=["test", "train"])
+    copies = save(tmp_path / "c.parquet", [("q", "3", "test")], root="x")  # no released split
+    sound = leaks.certify([whole, copies])["split_released"]
+    assert (sound["leak_free"], sound["patients_in_two_splits"]) == (True, 0)
+    leaking = leaks.certify([other, copies])["split_released"]
+    assert (leaking["leak_free"], leaking["patients_in_two_splits"]) == (False, 1)
+    assert leaking["examples"]["patients"] == ["table:x/q"]
+
+
 def test_what_is_no_manifest_is_refused(tmp_path: Path) -> None:
     assert "expected a manifest, found no file" in refusal(tmp_path / "none.parquet")
     pd.DataFrame({"image_id": ["a"]}).to_parquet(tmp_path / "other.parquet")

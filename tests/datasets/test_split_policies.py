@@ -149,6 +149,19 @@ def test_debiased_noise_gets_its_biased_split_and_a_card_with_its_cells(tmp_path
     assert leaks.certify([tmp_path / "dne.parquet"])["split"]["leak_free"]
 
 
+def test_a_split_biased_by_age_or_race_says_what_is_missing(tmp_path: Path) -> None:
+    chexpert.write(tmp_path / "raw", chexpert_truth(), noise, {})
+    options = {"layout": "chexpert", "root": "chexpert", "label_policy": "no_finding_vs_disease"}
+    options |= {"split_policy": "biased"}
+    split = {"attribute": "age_years", "aligned_class": 1, "n_train": 20, "n_test_per_cell": 3}
+    card = write_certified(tmp_path, "age", tmp_path / "raw", options | {"biased_split": split})
+    assert card["cells"]["train"]["over_60, class 1"] == 9  # 0.9 of 20, half of each class
+    assert card["cells"]["train"]["over_60, class 0"] == 1
+    race = {**split, "attribute": "race"}
+    with pytest.raises(InputError, match=r"CHEXPERT DEMO\.xlsx"):
+        write_certified(tmp_path, "race", tmp_path / "raw", options | {"biased_split": race})
+
+
 def test_official_training_patients_are_drawn_for_validation(tmp_path: Path) -> None:
     chexpert.write(tmp_path / "raw", chexpert_truth(40, 10), noise, {})
     options = {"layout": "chexpert", "split_policy": "official", "label_policy": "nine_findings"}

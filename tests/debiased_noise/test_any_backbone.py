@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from tests.debiased_noise.conftest import Files
+from workflow_scripts.checkpoints import convert
 from workflow_scripts.datasets.pixels import histogram_levels, histogram_normalize, network_input
+from workflow_scripts.debiased_noise import attribute_classifier, black_box, embed, white_box
 from workflow_scripts.debiased_noise.equalisation import equalised
 from workflow_scripts.debiased_noise.foundation import FoundationModel, preparation
+from workflow_scripts.debiased_noise.noise_edit import read_edit
 from workflow_scripts.problems import InputError
 
 CPU = torch.device("cpu")
@@ -70,3 +76,48 @@ def test_a_gray_network_sees_the_mean_of_the_channels() -> None:
     assert preparation(card("histogram", "gray"), CPU)(images).shape == (2, 1, 16, 16)
     with pytest.raises(InputError, match="gray network"):
         preparation(card("mean_std", "gray"), CPU)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "normalisation"), [("test_vit+pooled", "histogram"), ("test_resnet", "none")]
+)
+def test_other_backbones_are_edited_by_the_same_commands(
+    files: Files, tmp_path: Path, architecture: str, normalisation: str
+) -> None:
+    options = {
+        "format": "timm", "architecture": architecture, "weights": "seeded", "seed": 4,
+        "size_px": 32, "normalisation": normalisation, "pretraining": "none", "licence": "none",
+    }  # fmt: skip
+    model = ["--backbone", str(tmp_path / "b.safetensors")]
+    model += ["--certificate", str(tmp_path / "c.json")]
+    convert.main(["--checkpoint", "other", "--options", json.dumps(options), *model])
+    embeddings, classifier = str(tmp_path / "e.npz"), str(tmp_path / "a.safetensors")
+    card = ["--card", files.path("card.json")]
+    embed.main([*model, *files.images, *card, "--out", embeddings])
+    attribute_classifier.main(
+        [
+            *files.cohort, "--embeddings", embeddings, "--protocol", "corrected", "--epochs", "20",
+            "--lr", "0.02", "--images-per-batch", "16", "--state", str(tmp_path / "s1"),
+            "--out", classifier,
+        ]
+    )  # fmt: skip
+    common = [*model, *files.images, *files.cohort, "--classifier", classifier]
+    common += ["--images-per-batch", "16"]
+    edits = [tmp_path / "white.safetensors", tmp_path / "black.safetensors"]
+    white_box.main(
+        [
+            *common, "--protocol", "corrected", "--epochs", "2", "--lr", "0.01",
+            "--state", str(tmp_path / "s2"), "--out", str(edits[0]),
+        ]
+    )  # fmt: skip
+    black_box.main(
+        [
+            *common, "--form", "paper", "--updates", "2", "--sampled-steps", "2",
+            "--state", str(tmp_path / "s3"), "--out", str(edits[1]),
+        ]
+    )  # fmt: skip
+    for edit in edits:
+        noise, about = read_edit(edit, 32)
+        assert np.abs(noise).max() > 0
+        assert about["checkpoint"] == "other"
+    assert read_edit(edits[0])[1]["losses"][-1] < read_edit(edits[0])[1]["losses"][0]

@@ -53,6 +53,15 @@ def test_training_loss_and_gradient_equal_the_released_ones() -> None:
     torch.testing.assert_close(logits.grad, torch.tensor(golden["train_grad"]), **CLOSE)
 
 
+def test_evaluation_loss_of_rows_with_none_or_both_targets_equals_the_released_one() -> None:
+    golden = GOLDEN["D_losses"]
+    logits, targets = np.array(golden["logits"]), np.array(golden["targets"])
+    margin = logits[:, 1] - logits[:, 0]
+    of_class = [margin_loss(np.full(len(margin), label), margin) for label in (0, 1)]
+    loss = targets[:, 0] * of_class[0] + targets[:, 1] * of_class[1]
+    assert loss.mean() == pytest.approx(golden["eval_loss_softmax_ce_soft_targets"], rel=1e-5)
+
+
 @pytest.mark.parametrize("run", GOLDEN["E_finetune_head"]["runs"])
 def test_head_updates_equal_the_released_ones(run: dict[str, Any]) -> None:
     from dataclasses import replace
@@ -220,6 +229,7 @@ def test_published_transformer_has_the_released_parameters_and_depths() -> None:
     assert sum(p.numel() for p in network.parameters()) == golden["n_params"]
     assert sum(p.numel() for p in network.head.parameters()) == golden["n_head"]
     assert len(state) == golden["n_state_keys"]
+    assert {name for name in state if "blocks." not in name} == set(golden["state_keys_not_blocks"])
     for name, shape in golden["block0_keys"].items():
         assert list(state[name].shape) == shape
     rates = block_rates(golden["drop_path"][-1], 12)

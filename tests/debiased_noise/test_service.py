@@ -236,6 +236,40 @@ def test_passing_failures_are_tried_again_with_growing_pauses(served: ServedMode
     assert queries.images == 4 * 2  # each try is counted: a service may bill it
 
 
+def test_an_answer_that_takes_too_long_is_tried_again_and_given_up(served: ServedModel) -> None:
+    go_on = threading.Event()
+
+    class Stuck:
+        def embed(self, batch: torch.Tensor) -> torch.Tensor:
+            assert go_on.wait(20)
+            return served.box.embed(batch)
+
+    stuck = ServedModel(Stuck(), SIDE, 64, served.about)
+    with running(EmbeddingServer(("127.0.0.1", 0), stuck, ServiceLimits(), None)) as server:
+        queries = QueryCount()
+        patience = Patience(timeout_s=0.3, retries=1, first_pause_s=0.01)
+        one = client(server, queries=queries, patience=patience)
+        with pytest.raises(ServiceUnavailable, match="failed 2 times, last: TimeoutError"):
+            one.embed(images(3))
+        assert queries.images == 6  # the service may have worked on both
+        go_on.set()
+
+
+def test_more_connections_than_allowed_are_closed_and_later_served(served: ServedModel) -> None:
+    limits = ServiceLimits(max_images=8, max_connections=1)
+    with running(EmbeddingServer(("127.0.0.1", 0), served, limits, None)) as server:
+        address = ("127.0.0.1", server.server_address[1])
+        with socket.create_connection(address, timeout=20) as first:
+            first.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b" 200 " in first.recv(1000)  # it is open, and stays so
+            with pytest.raises(ServiceUnavailable, match="failed 4 times"):
+                client(server)
+        patience = Patience(timeout_s=20.0, retries=200, first_pause_s=0.01, longest_pause_s=0.05)
+        one = client(server, patience=patience, sleep=time.sleep)
+        assert one.embed(images(2)).shape == (2, 64)
+        one.close()
+
+
 def test_a_service_asks_for_a_longer_pause() -> None:
     assert Patience().pause_s(0, "7") == 7.0
     assert Patience().pause_s(3, None) == 4.0

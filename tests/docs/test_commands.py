@@ -10,6 +10,8 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -17,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from tests.conftest import RunSnakemake
@@ -25,6 +28,9 @@ from tests.docs.treatment import TABLE, How, treatments
 from tests.workflow.test_dry_runs import PROFILES, TARGETS
 from workflow_scripts.command_line import run
 from workflow_scripts.predictions import CASE_COLUMNS, METADATA_NAMES, write_predictions
+from workflow_scripts.report import cost
+from workflow_scripts.report.doctor import merged
+from workflow_scripts.report.planned_jobs import plan_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = every_command(ROOT)
@@ -90,7 +96,9 @@ def plans(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], lis
         assert given.profile, f"{one}: without a profile Snakemake asks for --cores"
         words = ["--profile", *given.profile]
         asked = [word for word in one.words if word.endswith(".yaml")]
-        if asked:
+        if asked and all((ROOT / word).is_file() for word in asked):
+            words += ["--configfile", *asked]
+        elif asked:
             overlay = folder / f"{number}.yaml"
             overlay.write_text(one.overlay, encoding="utf-8")
             words += ["--configfile", str(overlay)]
@@ -145,11 +153,23 @@ def test_options_of_commands_that_take_too_long_exist() -> None:
 # Run for real
 
 
-def nothing(_: Path, __: Command) -> None:
+def nothing(_: Path, __: Command, ___: pytest.MonkeyPatch) -> None:
     """The page's commands need nothing."""
 
 
-def our_hospital(folder: Path, _: Command) -> None:
+def tiny_plan(folder: Path, _: Command, patch: pytest.MonkeyPatch) -> None:
+    """The forecast of the page on clusters, of a plan of a few jobs instead of the published."""
+    published, tiny = (
+        yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+        for name in ("config.yaml", "tests/workflow/tiny.yaml")
+    )
+    tiny["pathvars"] = {"results": "results/demo"}  # phantoms never lie among real results
+    (folder / "config.yaml").unlink()
+    (folder / "config.yaml").write_text(yaml.safe_dump(merged(published, tiny)), encoding="utf-8")
+    patch.setattr(cost, "plan_jobs", partial(plan_jobs, folder=folder))
+
+
+def our_hospital(folder: Path, _: Command, __: pytest.MonkeyPatch) -> None:
     """The table and the images of the page on data sets."""
     page = (ROOT / "docs/how-to/add-a-dataset.md").read_text(encoding="utf-8")
     csv = re.search(r"```\n(file,.*?)```", page, re.DOTALL)
@@ -161,7 +181,7 @@ def our_hospital(folder: Path, _: Command) -> None:
         image.save(folder / f"data/our_hospital/images/{number:04}.png")
 
 
-def my_resnet(folder: Path, command: Command) -> None:
+def my_resnet(folder: Path, command: Command, _: pytest.MonkeyPatch) -> None:
     """The weight file of the page on checkpoints."""
     options = command.words[command.words.index("--options") + 1]
     main = import_module("workflow_scripts.checkpoints.phantom").main
@@ -169,25 +189,30 @@ def my_resnet(folder: Path, command: Command) -> None:
     assert run(main, ["--options", options, "--out", str(out)]) == 0
 
 
-def predictions(folder: Path, command: Command) -> None:
-    """Predictions of the page on one table: two seeds of one cell."""
+def predictions(folder: Path, command: Command, _: pytest.MonkeyPatch) -> None:
+    """Predictions of the table that the page makes by hand: one file a seed of one cell."""
+    words = command.words
+    table = words[words.index("--table") + 1]
+    kind = "episodes" if table.endswith("few_shot") else "classification"
     cases = pd.DataFrame({"image_id": list("abcdef"), "patient_id": list("pqrstu")})
     cases = cases.assign(**dict.fromkeys(CASE_COLUMNS[2:]))
     cases["age_years"] = np.nan
     truth, scores = np.array([0, 1] * 3), np.array([0.1, 0.9, 0.3, 0.4, 0.6, 0.8])
-    about = dict.fromkeys(METADATA_NAMES, "phantom") | {"system": "ssl_transfer"}
-    about |= {"table": "ssl_transfer_linear", "protocol": "corrected", "kind": "classification"}
-    about |= {"metric": "accuracy", "row": "my_backbone", "column": "my_hospital"}
-    names = [word for word in command.words if word.endswith(".parquet")]
-    for seed, name in enumerate(names):
-        both = np.stack([1 - scores, scores], axis=1)
-        write_predictions(folder / name, cases, truth, both, {**about, "seed": seed})
+    both = np.stack([1 - scores, scores], axis=1)
+    about = dict.fromkeys(METADATA_NAMES, "phantom") | {"table": table, "kind": kind}
+    about |= {"system": "ssl_transfer", "protocol": "corrected", "metric": "accuracy"}
+    episode = np.arange(6) // 2 if kind == "episodes" else None
+    for seed, name in enumerate(word for word in words if word.endswith(".parquet")):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_predictions(folder / name, cases, truth, both, {**about, "seed": seed}, episode)
 
 
-PREPARED: dict[str, Callable[[Path, Command], None]] = {
+PREPARED: dict[str, Callable[[Path, Command, pytest.MonkeyPatch], None]] = {
+    "docs/how-to/run-on-a-cluster.md": tiny_plan,
     "docs/how-to/add-a-dataset.md": our_hospital,
     "docs/how-to/add-a-checkpoint.md": my_resnet,
     "docs/how-to/one-table.md": predictions,
+    "docs/how-to/one-run.md": predictions,
 }
 
 
@@ -197,6 +222,7 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in SHARED:
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "docs/reference").mkdir(parents=True)
+    (tmp_path / "docs/dag.svg").symlink_to(ROOT / "docs/dag.svg")
     (tmp_path / "results").mkdir()
     (tmp_path / "results/published").symlink_to(ROOT / "results/published")
     monkeypatch.setenv("SLURM_ACCOUNT_NAME", "test_account")
@@ -210,6 +236,9 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def status_of(command: Command) -> int:
     """Run a command as it stands and return its exit status; Python steps in this process."""
+    first, *others = command.text.split(" && ")
+    if others:
+        return max(status_of(replace(command, text=one)) for one in (first, *others))
     words = command.words
     if words[:2] != ["python", "-m"] or words[2].endswith(".smoke"):
         return subprocess.run(["bash", "-c", command.text], check=False).returncode
@@ -222,10 +251,13 @@ def status_of(command: Command) -> int:
 
 @pytest.mark.parametrize("page", sorted({one.page for one in of(How.RUN)}))
 def test_commands_of_a_page_run_in_their_order(
-    page: str, sandbox: Path, capsys: pytest.CaptureFixture[str]
+    page: str,
+    sandbox: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     commands = [one for one in of(How.RUN) if one.page == page]
-    PREPARED.get(page, nothing)(sandbox, commands[0])
+    PREPARED.get(page, nothing)(sandbox, commands[0], monkeypatch)
     for one in commands:
         if one.page not in PREPARED and one.text in DONE:
             continue  # the same words stand on another page, and ran

@@ -41,26 +41,29 @@ class Treatment(NamedTuple):
 
 STEP = r"python -m workflow_scripts\."
 TABLE = (
-    Treatment(r".*", r"snakemake (?!--unlock)", How.PLAN),
+    Treatment(r".*", r"snakemake (?!--unlock|--lint)", How.PLAN),
+    Treatment(
+        r"docs/get-started.md", r"\(echo study_id", How.ELSEWHERE, "tests/docs/test_get_started.py"
+    ),
     Treatment(r"docs/get-started.md", r"cat ", How.PARSED, "the page's run reads this file"),
     Treatment(r".*", r"make ", How.MAKE),
     Treatment(r".*", r"python -m benchmarks\.", How.OPTIONS, "minutes to hours; make bench"),
     Treatment(r".*", r"(torchrun|srun) ", How.OPTIONS, "needs several processes or SLURM"),
     Treatment(r".*", rf"{STEP}[\w.]+ --help$", How.RUN),
     Treatment(r".*", rf"{STEP}checkpoints\.list$", How.RUN),
+    Treatment(
+        r"docs/explanation/.*",
+        rf"{STEP}(?!report\.)[\w.]+ (?!--help$)",
+        How.OPTIONS,
+        "a step's words in part; its system's tests run it",
+    ),
     Treatment(r".*", rf"{STEP}report\.configuration_page ", How.RUN),
-    Treatment(r".*", rf"{STEP}report\.commands_page ", How.RUN),
+    Treatment(r".*", rf"{STEP}report\.(commands|metrics)_page ", How.RUN),
     Treatment(r".*", rf"{STEP}report\.protocols_page( --out|$)", How.RUN),
     Treatment(r".*", rf"{STEP}report\.doctor$", How.RUN),
     Treatment(r"docs/how-to/add-a-dataset.md", rf"{STEP}datasets\.", How.RUN),
     Treatment(r"docs/how-to/add-a-checkpoint.md", rf"{STEP}checkpoints\.convert ", How.RUN),
-    Treatment(r"docs/how-to/one-table.md", rf"{STEP}report\.", How.RUN),
-    Treatment(
-        r"docs/how-to/one-run.md",
-        rf"{STEP}report\.table ",
-        How.OPTIONS,
-        "the same command as on one-table.md, on the predictions of a published backbone",
-    ),
+    Treatment(r"docs/how-to/one-(table|run).md", rf"{STEP}report\.", How.RUN),
     Treatment(r"docs/how-to/resume.md", rf"{STEP}training\.smoke ", How.RUN),
     Treatment(
         r"docs/how-to/resume.md",
@@ -68,7 +71,10 @@ TABLE = (
         How.PARSED,
         "a state is there while a training is under way",
     ),
-    Treatment(r".*", rf"{STEP}report\.cost ", How.RUN),
+    Treatment(r"docs/how-to/run-on-a-cluster.md", rf"{STEP}report\.cost ", How.RUN),
+    Treatment(
+        r"(?!docs/how-to/run-on-a-cluster).*", rf"{STEP}report\.cost ", How.OPTIONS, "half a minute"
+    ),
     Treatment(
         r"docs/how-to/fairer-embedding-api.md",
         rf"{STEP}(?!report\.cost )",
@@ -76,8 +82,11 @@ TABLE = (
         "tests/debiased_noise/test_fairer_embedding_api_page.py",
     ),
     Treatment(r".*", r"(source|export|ulimit|cd) ", How.PARSED, "the reader's own shell"),
-    Treatment(r".*", r"snakemake --unlock", How.PARSED, "acts on a run that was cut off"),
+    Treatment(
+        r".*", r"snakemake --(unlock|lint)", How.PARSED, "on a run cut off; test_dry_runs.py"
+    ),
     Treatment(r".*", r"(sinfo|sacctmgr|squeue|scancel) ", How.PARSED, "needs SLURM"),
+    Treatment(r"CONTRIBUTING.md", r"(ruff|python -m pytest) ", How.PARSED, "tests/style; pytest"),
 )
 
 

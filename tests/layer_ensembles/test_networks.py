@@ -52,6 +52,8 @@ def test_published_network_has_the_golden_numbers_of_parameters(
     assert parameters(network) == case["params"][f"plain_{n_classes}class"]
     with_heads = parameters(network) + sum(map(parameters, layers))
     assert with_heads == case["params"][f"le10_{n_classes}class"]
+    own = parameters(segmentation_head(case["tap_channels"][9], 1, n_classes))
+    assert sum(map(parameters, layers)) + own == case["params"][f"heads10_{n_classes}class"]
     if n_classes == 2:
         assert parameters(network.encoder) == case["params"]["encoder"]
         assert parameters(network.decoder) == case["params"]["decoder"]
@@ -72,7 +74,15 @@ def test_automatic_layers_are_the_ten_of_the_paper(golden: Golden) -> None:
 def test_pattern_finds_the_layers_of_the_newest_commit(golden: Golden) -> None:
     case = golden["architecture"]
     wrapped = attach_heads(tiny(), EXAMPLE, "segmentation", 2, r".*\.relu")
-    assert list(wrapped.layer_names) == case["newest_commit_wrapper"]["hooked_names"]
+    newest = case["newest_commit_wrapper"]
+    assert list(wrapped.layer_names) == newest["hooked_names"]
+    sides = [int(one.shape[-1]) for one in LayerEnsembles(tiny(), wrapped.layer_names)(EXAMPLE).values()]  # fmt: skip  # noqa: E501
+    assert [64 // side for side in sides[:-1]] == newest["scale_factors"]
+    assert len(head_logits(wrapped(EXAMPLE))) == newest["outputs_including_final"]
+    with torch.device("meta"):
+        full = attach_heads(ScseUNet(2), EXAMPLE.to("meta"), "segmentation", 2, r".*\.relu")
+        unused = segmentation_head(newest["unused_extra_head_in_channels"], 1, 2)  # theirs only
+    assert parameters(full) + parameters(unused) == newest["params_2class"]
     from workflow_scripts.networks.resnet import resnet
 
     classifier = resnet("resnet18")
@@ -113,14 +123,32 @@ def test_losses_have_the_golden_values_and_gradients(golden: Golden) -> None:
     both = dice_loss(logits, truth, all_classes=True)
     assert both.item() == pytest.approx(case["multiclass_softmax_both_classes"], rel=1e-9)
     empty = torch.zeros_like(truth)
-    assert dice_loss(logits, empty, all_classes=False).item() == 0
+    found = dice_loss(logits, empty, all_classes=False).item()
+    assert found == case["all_background_multilabel_class1"]
     found = dice_loss(logits, empty, all_classes=True).item()
     assert found == pytest.approx(case["all_background_multiclass"], rel=1e-9)
     hearts = torch.tensor(entropy["logits_BCHW"]).double()
     if hearts.ndim == 3:
         hearts = hearts[None]
     found = weighted_cross_entropy(hearts, torch.tensor(entropy["target_map_BHW"])).item()
-    assert found == pytest.approx(entropy["one_hot_target_mean"], rel=1e-7)  # weights are float32
+    assert found == pytest.approx(entropy["one_hot_target_mean"], rel=1e-9)
+    weights, truth = torch.tensor(entropy["weights"]).double(), torch.tensor(entropy["target_map_BHW"])  # fmt: skip  # noqa: E501
+    other = nn.functional.cross_entropy(hearts, truth, weight=weights).item()
+    assert other == pytest.approx(entropy["index_target_mean"], rel=1e-7)  # what ours must not be
+    half = [dice_loss(8 * logits.detach().half(), truth.new_ones(2, 2, 2), all_classes=True),
+            weighted_cross_entropy(hearts.half(), truth)]  # fmt: skip
+    assert [one.dtype for one in half] == [torch.float32] * 2
+
+
+@pytest.mark.parametrize("all_classes", [False, True])
+def test_dice_loss_is_a_share_and_nothing_where_the_prediction_is_right(all_classes: bool) -> None:
+    generator = torch.Generator().manual_seed(2)
+    truth = torch.randint(0, 2, (2, 8, 8), generator=generator)
+    right = 40.0 * (nn.functional.one_hot(truth).movedim(-1, 1) - 0.5)
+    assert float(dice_loss(right, truth, all_classes=all_classes)) == pytest.approx(0, abs=1e-6)
+    wrong = float(dice_loss(-right, truth, all_classes=all_classes))
+    random = torch.randn(2, 2, 8, 8, generator=generator)
+    assert 0 < float(dice_loss(random, truth, all_classes=all_classes)) < wrong <= 1
 
 
 def test_own_output_is_untouched_and_the_dry_pass_changes_nothing() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from argparse import Namespace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +90,9 @@ def run_training(store: Namespace, folder: Path, method: str, protocol: str, **m
     options = {"method": method, "protocol": protocol, "seed": "0", "state": str(folder / "state"),
                "settings": json.dumps(SETTINGS), "out": str(out),
                "history": str(folder / "history.csv"), **more}  # fmt: skip
-    arguments = [w for name, value in options.items() for w in (f"--{name}", value)]
+    arguments = [
+        w for name, value in options.items() for w in (f"--{name.replace('_', '-')}", value)
+    ]
     train.main([*arguments, *words(store)])
     return out
 
@@ -151,6 +156,37 @@ def test_a_training_stopped_half_way_ends_with_equal_networks(tmp_path: Path) ->
     assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
 
 
+def train_until_killed(store: Namespace, folder: Path, updates: int) -> None:
+    """Train hearts as the paper did, and die without warning; runs in a process of its own."""
+    own, done = train._update, 0
+
+    def update(training: train.Training, member: train.Member) -> None:
+        nonlocal done
+        if done == updates:
+            os.kill(os.getpid(), signal.SIGKILL)
+        done += 1
+        own(training, member)
+
+    train._update = update
+    run_training(store, folder, "layer_ensembles", "paper", save_minutes="0")
+
+
+def test_a_training_killed_in_its_second_epoch_ends_with_equal_networks(tmp_path: Path) -> None:
+    store = make_store(tmp_path, depth=2, n_classes=4)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    first = load_file(run_training(store, whole, "layer_ensembles", "paper"))
+    updates = 5 * len(read_cases(store, OPTIONS["paper"]).ids("train")) // 3 + 2
+    child = get_context("spawn").Process(target=train_until_killed, args=(store, parts, updates))
+    child.start()
+    child.join(300)
+    assert child.exitcode == -signal.SIGKILL
+    assert any((parts / "state").iterdir())
+    second = load_file(run_training(store, parts, "layer_ensembles", "paper"))
+    assert first.keys() == second.keys()
+    assert all(np.array_equal(first[name], second[name]) for name in first)
+    assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
+
+
 def test_images_and_labels_that_do_not_fit_are_refused_at_once(tmp_path: Path) -> None:
     store = make_store(tmp_path, side=48, n_classes=4)
     (tmp_path / "card.json").write_text(json.dumps({"classes": ["background", "mass"]}))
@@ -195,6 +231,21 @@ def test_a_case_without_foreground_trains_and_is_measured(tmp_path: Path) -> Non
     # nothing there: right with no segmentation (undefined), wrong with any (0, infinitely far)
     assert ((table["score_dsc"] == 0) | undefined).all()
     assert ((table["score_mhd_infinite"] == 1) | undefined).all()
+
+
+def test_released_distance_to_nothing_is_half_the_height(tmp_path: Path) -> None:
+    from workflow_scripts.layer_ensembles.scores import case_rows
+
+    logits = np.zeros((3, 2, 1, 40, 64), dtype=np.float32)
+    logits[:, 0] = 9.0  # background everywhere
+    truth = np.zeros((1, 40, 64), dtype=np.uint8)
+    truth[0, 10:20, 10:20] = 1
+    for name, expected in (("released", 20.0), ("paper", math.nan), ("corrected", math.nan)):
+        options = OPTIONS[name]  # type: ignore[index]
+        row = next(case_rows(logits, truth, (1, 1, 1), ["mass"], [options.combine_heads], options))
+        assert row["mhd"] == pytest.approx(expected, nan_ok=True)
+        assert row["mhd_infinite"] == 1  # said in all three
+        assert (row["dsc"], row["aula_paper"], row["aula_with_last"]) == (0, 0, 0)
 
 
 def test_protocol_chooses_the_split(tmp_path: Path) -> None:
@@ -280,6 +331,12 @@ def test_metadata_say_phantom_and_what_was_run(tmp_path: Path) -> None:
     about = json.loads(pq.read_schema(scores).metadata[METADATA_KEY.encode()])
     assert (about["data"], about["row"], about["protocol"]) == ("phantom", "plain", "paper")
     assert about["options"]["corrupted"] is True
+    (tmp_path / "card.json").write_text(
+        json.dumps({"classes": ["background", "LV", "MYO", "RV"], "phantom": True})
+    )
+    with pytest.raises(InputError, match="expected networks for the 4 classes of the data card"):
+        predict.main(["--networks", str(networks), "--dataset", "discs", "--out", str(scores),
+                      "--examples", str(tmp_path / "e.npz"), *words(store)])  # fmt: skip
     (tmp_path / "broken.safetensors").write_bytes(b"no network")
     with pytest.raises(InputError, match="train them again"):
         predict.describe(tmp_path / "broken.safetensors")

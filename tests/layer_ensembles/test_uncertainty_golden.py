@@ -12,7 +12,12 @@ from numpy.testing import assert_allclose
 from workflow_scripts.layer_ensembles.combination import combine
 from workflow_scripts.layer_ensembles.protocols import OPTIONS
 from workflow_scripts.layer_ensembles.scores import case_rows
-from workflow_scripts.layer_ensembles.staple import binary_staple, binary_staple_mask, label_staple
+from workflow_scripts.layer_ensembles.staple import (
+    UNDECIDED,
+    binary_staple,
+    binary_staple_mask,
+    label_staple,
+)
 from workflow_scripts.metrics import uncertainty as u
 from workflow_scripts.metrics.segmentation import dice, hausdorff, modified_hausdorff
 
@@ -54,7 +59,11 @@ def test_paper_block_of_lesions_with_staple_and_mean(golden: Golden) -> None:
     assert nll == pytest.approx(staple["nll_no_eps"], rel=EXACT)
     label = combine(logits, p, "staple_released")
     assert dice(label, truth) == staple["dsc"]
-    average = combine(logits, p, "mean")
+    assert hausdorff(label, truth, (1, 1)) == staple["hd"]
+    assert modified_hausdorff(label, truth, (1, 1)) == staple["mhd"]
+    average, truth = combine(logits, p, "mean"), np.array(mean["label"])
+    assert_allclose(p.mean(axis=0)[1], mean["foreground_prob"], rtol=EXACT)
+    assert u.negative_log_likelihood(logits, truth, "paper") == pytest.approx(mean["nll_no_eps"])
     assert average.tolist() == mean["segmentation"]
     assert dice(average, truth) == pytest.approx(mean["dsc"], rel=EXACT)
     assert modified_hausdorff(average, truth, (1, 1)) == pytest.approx(mean["mhd"], rel=EXACT)
@@ -79,8 +88,18 @@ def heart_row(golden: Golden, how: str) -> dict[str, Any]:
     return next(rows)
 
 
+def heart_label(golden: Golden, how: str) -> np.ndarray[Any, Any]:
+    logits = np.array(golden[BLOCK]["logits_TCXYZ"], dtype=np.float32)
+    return combine(logits, u.softmax(logits), how)  # type: ignore[arg-type]
+
+
 def test_paper_block_of_hearts_with_staple(golden: Golden) -> None:
     case, row = golden[BLOCK], heart_row(golden, "staple_released")
+    label, truth = heart_label(golden, "staple_released"), np.array(golden[BLOCK]["label_map"])
+    assert label.tolist() == case["segmentation"]
+    assert hausdorff(label, truth, case["spacing"]) == pytest.approx(case["hd_all"], rel=EXACT)
+    found = [hausdorff(label == c, truth == c, case["spacing"]) for c in (1, 2, 3)]
+    assert_allclose(found, case["hd_classes_LV_MYO_RV"], rtol=EXACT)
     names = ["", "_lv", "_myo", "_rv"]
     assert_allclose([row[f"dsc{n}"] for n in names],
                     [case["dsc_all"], *case["dsc_classes_LV_MYO_RV"]], rtol=EXACT)  # fmt: skip
@@ -99,6 +118,8 @@ def test_paper_block_of_hearts_with_staple(golden: Golden) -> None:
 
 def test_deep_ensembles_block_of_hearts(golden: Golden) -> None:
     case, row = golden["deep_ensembles_3d_block"], heart_row(golden, "mean")
+    assert heart_label(golden, "mean").tolist() == case["segmentation"]
+    assert row["nll_paper"] == pytest.approx(case["nll_no_eps"], rel=1e-7)
     classes = [row[f"dsc_{n}"] for n in ("lv", "myo", "rv")]
     assert_allclose([row["dsc"], *classes], [case["dsc_all"], *case["dsc_classes_LV_MYO_RV"]])
     assert row["mhd"] == pytest.approx(case["mhd_all"], rel=EXACT)
@@ -112,6 +133,7 @@ def test_staple_has_the_golden_probabilities_labels_and_ties(golden: Golden) -> 
     assert_allclose(found, case["binary_probability"], atol=1e-6)
     assert label_staple(np.array(case["multilabel_maps"])).tolist() == case["multilabel_result"]
     assert label_staple(np.array(case["tie_maps"])).tolist() == case["tie_result"]
+    assert case["undecided_label"] == UNDECIDED
 
 
 @pytest.mark.parametrize("value", [False, True])
@@ -122,6 +144,72 @@ def test_staple_of_equal_masks_is_that_mask_also_empty_and_full(value: bool) -> 
     mixed = np.zeros((3, 4, 4), dtype=bool)
     mixed[:, 1:3, 1:3] = True
     assert np.array_equal(binary_staple_mask(mixed, released=True), mixed[0])
+
+
+def plain_staple(masks: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Warfield's binary EM as the equations stand (spec section 5): an independent reference."""
+    rated = masks.reshape(len(masks), -1).astype(float)  # (T, pixels)
+    weight = rated.mean(axis=0)
+    prior, old = weight.mean(), np.ones((2, len(rated)))
+    for number in range(1000):
+        p = (rated * weight).sum(axis=1) / weight.sum()
+        q = ((1 - rated) * (1 - weight)).sum(axis=1) / (1 - weight).sum()
+        inside = np.where(rated == 1, p[:, None], 1 - p[:, None]).prod(axis=0)
+        outside = np.where(rated == 1, 1 - q[:, None], q[:, None]).prod(axis=0)
+        weight = prior * inside / (prior * inside + (1 - prior) * outside)
+        if number > 0 and (np.square(np.stack([p, q]) - old) <= 1e-14).all():
+            return weight.reshape(masks.shape[1:])
+        old = np.stack([p, q])
+    raise AssertionError("no convergence")
+
+
+def plain_label_staple(labels: np.ndarray[Any, Any], undecided: int) -> np.ndarray[Any, Any]:
+    """Multi-label EM as the equations stand (spec section 5), in double precision."""
+    rated = labels.reshape(len(labels), -1)
+    n_raters, n_labels = len(rated), int(rated.max()) + 1
+    votes = np.stack([(rated == c).sum(axis=0) for c in range(n_labels)])  # (labels, pixels)
+    prior = votes.sum(axis=1) / votes.sum()
+    is_clear = (votes == votes.max(axis=0)).sum(axis=0) == 1
+    confusion = np.zeros((n_raters, n_labels, n_labels))
+    for rater in range(n_raters):
+        np.add.at(confusion[rater], (rated[rater, is_clear], votes[:, is_clear].argmax(axis=0)), 1)
+    total = confusion.sum(axis=2, keepdims=True)
+    np.divide(confusion, total, out=confusion, where=total > 0)
+    for _ in range(1000):
+        weight = prior[:, None] * np.prod([m[r] for m, r in zip(confusion, rated, strict=True)],
+                                          axis=0).T  # fmt: skip
+        weight = weight / weight.sum(axis=0)
+        new = np.zeros_like(confusion)
+        for rater in range(n_raters):
+            np.add.at(new[rater], rated[rater], weight.T)
+        new /= new.sum(axis=1, keepdims=True)
+        change, confusion = np.abs(new - confusion).max(), new
+        if change < 1e-5:
+            break
+    best = weight.argmax(axis=0)
+    best[(weight == weight.max(axis=0)).sum(axis=0) > 1] = undecided
+    return best.reshape(labels.shape[1:])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_staple_follows_the_equations_written_out(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:24, :24]
+    radius = np.hypot(y - 11.5, x - 11.5)
+    noise = rng.normal(0, 1.5, (5, 24, 24))  # raters stray and one is biased
+    noise[0] -= 2
+    masks = radius + noise < 7
+    expected = plain_staple(masks)
+    assert_allclose(binary_staple(masks), expected, atol=1e-6)
+    both = [binary_staple_mask(masks, released=one) for one in (True, False)]
+    clear = np.abs(expected - 0.5) < 0.499  # where one millionth and one half decide differently
+    assert np.array_equal(both[1], expected > 0.5)
+    assert (both[0] >= both[1]).all()
+    assert np.array_equal(both[0][clear], np.ones(int(clear.sum()), dtype=bool))
+    labels = (radius + noise < 9).astype(int) + (radius + noise < 6) + (radius + noise < 3)
+    found, wanted = label_staple(labels), plain_label_staple(labels, UNDECIDED)
+    assert (found == wanted).mean() > 0.995  # SimpleITK counts in float32
+    assert len(np.unique(found)) == 4
 
 
 def test_staple_does_not_depend_on_the_order_of_raters() -> None:
@@ -168,6 +256,7 @@ def test_two_empty_masks_agree_with_zero(golden: Golden) -> None:
 def test_min_max_and_depth(golden: Golden) -> None:
     case, depth = golden["minmax_normalise"], golden["prediction_depth"]
     assert_allclose(u.minmax_normalise(np.array(case["x"])), case["y_0_1"], rtol=EXACT)
+    assert_allclose(255 * u.minmax_normalise(np.array(case["x"])), case["y_0_255"], rtol=EXACT)
     constant = u.minmax_normalise(np.array(case["constant_input"]))
     assert constant.tolist() == case["constant_output"]
     found = [u.prediction_depth(np.array(a), depth["threshold"]) for a in depth["agreement"]]
@@ -259,3 +348,38 @@ def test_empty_masks_have_the_documented_values(
     assert math.isnan(float(row["mhd"]))
     assert row["mhd_infinite"] == infinite
     assert row["aula_paper"] == (0.0 if found == 0 else 1.0)
+
+
+def test_skipping_shortens_the_list_and_the_last_head_does_not_care() -> None:
+    rng = np.random.default_rng(3)
+    logits = rng.normal(size=(5, 3, 2, 8, 8)).astype(np.float32)
+    truth = rng.integers(0, 3, (2, 8, 8)).astype(np.uint8)
+    rows = list(case_rows(logits, truth, (1, 1, 1), ["a", "b"], ["last"], OPTIONS["paper"]))
+    assert [row["skip"] for row in rows] == [0, 1, 2, 3, 4]
+    assert len({row["dsc"] for row in rows}) == 1
+    masks = u.most_likely(u.softmax(logits)) > 0
+    areas = [u.aula(u.layer_agreement(masks[skip:])) for skip in range(5)]
+    assert_allclose([row["aula_paper"] for row in rows], areas)
+    assert [row["aula_released"] for row in rows] == [3, 2, 1, 0, 0]
+    assert math.isnan(float(rows[3]["aula_corrected"]))  # two predictions make no curve
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_aula_is_bounded_and_grows_by_a_repeated_last_mask(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    masks = rng.random((6, 9, 9)) < rng.uniform(0.2, 0.9)
+    agreements = u.layer_agreement(masks)
+    assert 0 <= u.aula(agreements) <= 6 - 2
+    longer = u.layer_agreement(np.concatenate([masks, masks[-1:]]))
+    assert u.aula(longer) == pytest.approx(u.aula(agreements) + (agreements[-1] + 1) / 2)
+
+
+def test_variance_of_the_corrected_definition_does_not_know_the_numbers_of_classes() -> None:
+    logits = np.random.default_rng(4).normal(size=(4, 4, 6, 6))
+    renamed = logits[:, [3, 1, 0, 2]]
+    for definition, is_equal in (("corrected", True), ("paper", False)):
+        both = [u.uncertainty_maps(u.softmax(one), definition) for one in (logits, renamed)]  # type: ignore[arg-type]
+        assert_allclose(both[0].entropy, both[1].entropy)
+        assert np.allclose(both[0].variance, both[1].variance) is is_equal
+        normalised = u.minmax_normalise(both[0].entropy)
+        assert 0 <= normalised.min() <= normalised.max() < 1

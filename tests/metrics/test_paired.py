@@ -11,19 +11,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import wilcoxon
 
-from workflow_scripts.metrics.statistics import EXACT_PAIRS, holm, paired_wilcoxon
+from workflow_scripts.metrics.statistics import (
+    EXACT_PAIRS,
+    PairedTest,
+    holm,
+    paired_wilcoxon,
+)
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/layer_ensembles.json").read_text())
+
+
+def smaller_rank_sum(found: PairedTest) -> float:
+    """Wilcoxon's statistic, from the effect: the ranks' difference as a share of their sum."""
+    return found.n * (found.n + 1) / 2 * (1 - abs(found.effect)) / 2
 
 
 def test_wilcoxon_is_golden() -> None:
     golden = GOLDEN["wilcoxon"]
     case = golden["distinct_nonzero"]
-    assert paired_wilcoxon(case["le"], case["other"]).p_value == case["pvalue_exact"]
+    found = paired_wilcoxon(case["le"], case["other"])
+    assert found.p_value == case["pvalue_exact"]
+    assert smaller_rank_sum(found) == pytest.approx(case["statistic"])
     case = golden["ties_and_zeros"]
     found = paired_wilcoxon(case["le"], case["other"])
     assert found.p_value == pytest.approx(case["pvalue_asymptotic"])
     assert (found.n, found.n_pairs) == (8, 10)
+    assert smaller_rank_sum(found) == pytest.approx(case["statistic"])
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,11 @@ from numpy.testing import assert_allclose
 
 from workflow_scripts.metrics.quality_control import (
     area_under,
+    flagged_until,
     fractions,
     ideal_corner,
     quality_control_curve,
+    reference_lines,
 )
 from workflow_scripts.metrics.rank_correlation import bootstrap_spearman, spearman
 
@@ -54,6 +56,25 @@ def test_curves_of_single_structures_are_golden(golden: Golden) -> None:
         )
         assert_allclose(curve, case["curves"][name]["y"], rtol=1e-9)
         assert area_under(curve) == pytest.approx(case["curves"][name]["auc"], rel=1e-9)
+
+
+def test_reference_lines_of_hearts_are_golden(golden: Golden) -> None:
+    case = golden["qc_curve_multiclass"]
+    limit = case["dsc_thresholds_all_LV_MYO_RV"][0]
+    both = [np.array(case["inputs"][method]["dsc"]) for method in ("DE", "LE")]  # listing order
+    lines = reference_lines([quality_control_curve(dsc < limit, -dsc) for dsc in both])
+    assert [lines.start, 0] == pytest.approx(case["random_line"]["y"])
+    assert [lines.start, lines.lowest] == pytest.approx(case["ideal_area"]["fill_y"])
+    assert [0, lines.corner] == pytest.approx(case["ideal_area"]["fill_x"])
+
+
+def test_flagged_share_is_where_the_curve_first_reaches_the_level() -> None:
+    curve = quality_control_curve([True, True, False, False], [4.0, 3.0, 2.0, 1.0])
+    at = fractions()
+    assert flagged_until(curve, 0.25) == at[np.flatnonzero(4 * at >= 1)[0]]
+    assert flagged_until(curve, 0.0) == at[np.flatnonzero(4 * at >= 2)[0]]
+    assert flagged_until(curve, 0.5) == 0.0
+    assert math.isnan(flagged_until(np.full(50, math.nan), 0.5))
 
 
 @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=40))

@@ -128,6 +128,11 @@ def test_scores_of_layer_ensembles_are_golden(case: dict[str, Any]) -> None:
     assert modified_hausdorff(a, b, spacing, **released) == pytest.approx(float(case["mhd"]))
 
 
+def test_soft_masks_count_as_foreground_wherever_they_are_not_zero() -> None:
+    golden = LAYER_ENSEMBLES["dsc_soft_input_collapse"]
+    assert dice(golden["a"], golden["b"]) == pytest.approx(golden["dsc"], rel=1e-9)
+
+
 def test_intersection_over_union_is_golden() -> None:
     table = confusion_matrix(TRUTH, PREDICTION, 4)
     np.testing.assert_array_equal(table, GOLDEN["confusion_rows_true_cols_pred"])

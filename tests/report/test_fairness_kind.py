@@ -14,7 +14,7 @@ import pytest
 
 from workflow_scripts.predictions import METADATA_NAMES, write_case_scores
 from workflow_scripts.problems import InputError
-from workflow_scripts.report import fairness_plane, table
+from workflow_scripts.report import fairness_course, fairness_plane, table
 from workflow_scripts.report.long_form import Value, read_values
 
 GOLDEN: dict[str, Any] = json.loads(Path("tests/golden/dne.json").read_text(encoding="utf-8"))
@@ -223,9 +223,20 @@ def test_the_course_has_every_published_evaluation_in_a_row_of_its_own(tmp_path:
         wanted = RUNS["ERM"]["train_loss_by_epoch"][row["epoch"]]
         assert found[name, "train_loss"].value == pytest.approx(wanted)
     assert {value.column for value in read_values(tmp_path / "c.csv")} == {"Pleural Effusion, sex"}
+    lines = fairness_course.lines_of(read_values(tmp_path / "c.csv"), "eo_p")
+    points = lines["released", "ERM, notebook", "Pleural Effusion, sex"]
+    assert [one.epoch for one in points] == [0, 10, 20, 30, 40, 49]
+    assert points[0].loss > points[-1].loss
+    assert points[-1].gap == pytest.approx(57.5)
+    picture = tmp_path / "course.png"
+    fairness_course.main(["--table", str(tmp_path / "c.csv"), "--out", str(picture)])
+    assert picture.stat().st_size > 10_000
     bare = write(tmp_path / "b.parquet", cases_of("ERM"), kind="fairness_course")
     with pytest.raises(InputError, match="logits of some epochs"):
         values_of(tmp_path, bare)
+    values_of(tmp_path, write(tmp_path / "d.parquet", cases_of("ERM")), resamples=0)
+    with pytest.raises(InputError, match="rows of epochs"):
+        fairness_course.main(["--table", str(tmp_path / "t.csv"), "--out", str(picture)])
 
 
 def test_losses_are_those_of_the_released_evaluation_weighted_by_case(tmp_path: Path) -> None:

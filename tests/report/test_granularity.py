@@ -102,9 +102,10 @@ def test_counts_that_fit_no_printed_number_are_all_refused_with_their_rows(tmp_p
 
 def test_the_committed_counts_fit_the_printed_numbers() -> None:
     cases = read_test_cases(CASES, PUBLISHED)
-    verdicts = Counter(granularity_of(one, cases)[0] for one in PUBLISHED)
-    found = {v: verdicts[v] for v in (POSSIBLE, IMPOSSIBLE, ALWAYS)}
-    assert found == {POSSIBLE: 14, IMPOSSIBLE: 0, ALWAYS: 143 + 26 + 2}
+    verdicts = Counter((one.table, granularity_of(one, cases)[0]) for one in PUBLISHED)
+    assert verdicts["debiased_noise_fairness", POSSIBLE] == 14  # the notebook's last epoch
+    assert verdicts["ssl_transfer_few_shot", ALWAYS] == 143  # 18,000 queries and more
+    assert not [table for table, verdict in verdicts if verdict == IMPOSSIBLE]
 
 
 def test_few_shot_counts_are_episodes_times_queries() -> None:

@@ -88,3 +88,16 @@ def test_seeds_with_other_cases_are_refused(tmp_path: Path) -> None:
     paths = [write_file(tmp_path / "a.parquet"), write_file(tmp_path / "b.parquet", 1, 4)]
     with pytest.raises(InputError, match="the rungs and cases of"):
         values_of(paths)
+
+
+def test_the_picture_shows_quality_and_agreement_of_each_artefact(tmp_path: Path) -> None:
+    from workflow_scripts.report.segmentation_figures import LADDERS, draw
+
+    path = write_file(tmp_path / "a.parquet")
+    figure = draw("agreement", [path], "t")
+    assert len(figure.axes) == len(LADDERS["agreement"])  # one artefact, a row a measure
+    table = pd.read_parquet(path)
+    for axis, measure in zip(figure.axes, LADDERS["agreement"], strict=True):
+        means = table.groupby("severity")[measure.column].mean().to_numpy()
+        np.testing.assert_allclose(axis.lines[0].get_ydata(), measure.scale * means)
+        assert axis.get_ylabel() == measure.label

@@ -58,8 +58,13 @@ def test_every_table_compiles_with_hostile_names(tmp_path: Path) -> None:
 @needs_latex
 def test_a_wide_table_is_not_wider_than_the_text(tmp_path: Path) -> None:
     values = [value_of(0.5, row="moco-v2", column=f"a data set with a name {i}") for i in range(12)]
-    log = compiled(tmp_path, [latex("wide", blocks(values))])
-    assert "Overfull" not in log
+    few = [value_of(0.5, row="a backbone with a rather long name", column=c, table="few",
+                    interval="patient bootstrap")
+           for c in ("a data set with a long name", "another one", "and a third")]  # fmt: skip
+    tables = [latex("wide", blocks(values)), latex("few", blocks(few))]
+    assert "resizebox" in tables[0]
+    assert "Overfull" not in compiled(tmp_path, tables)
+    assert "resizebox" not in latex("narrow", blocks(values[:1]))
 
 
 @needs_latex

@@ -142,8 +142,10 @@ def test_a_subgroup_holds_those_known_to_belong_to_it(tmp_path: Path) -> None:
             for one in CHEST_FINDINGS
             if one != "No Finding"
         ]
-        value = found["full, causal", "ID", f"mean_auc_{name}"].value
-        assert value == pytest.approx(np.mean(aucs)), name
+        one = found["full, causal", "ID", f"mean_auc_{name}"]
+        assert one.value == pytest.approx(np.mean(aucs)), name
+        assert one.n == chosen.sum(), name
+    assert found["full, causal", "ID", "auc_edema"].n == N
     nobody = table([write(tmp_path / "b", frame, "ID", sex=None, age_years=np.nan)])
     assert math.isnan(nobody["full, causal", "ID", "mean_auc_male"].value)
     assert nobody["full, causal", "ID", "mean_auc_male"].interval == "none"

@@ -81,6 +81,7 @@ def write_levels(path: Path, row: str, loss: float, seed: int = 0, data: str = "
     metadata = {
         **dict.fromkeys(METADATA_NAMES, "x"),
         **{"seed": seed, "row": row, "data": data, "column": "acdc", "kind": "segmentation"},
+        **{"metric": "dice", "protocol": "corrected"},
     }
     write_case_scores(path, cases, {"dice": dice, "hd95_mm": dice}, metadata, extra)
     return path

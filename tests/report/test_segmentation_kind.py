@@ -17,6 +17,7 @@ from workflow_scripts.report.cells import Resampling
 from workflow_scripts.report.kinds.segmentation import mean_interval_over_patients, table_values
 from workflow_scripts.report.long_form import Value, read_values, write_values
 from workflow_scripts.report.predictions import read_headers
+from workflow_scripts.report.rendering import more_blocks
 from workflow_scripts.report.table import group_cells
 
 STRUCTURES = ("LV", "MYO", "RV")
@@ -146,7 +147,20 @@ def test_seeds_above_the_baseline_are_counted_by_seed(tmp_path: Path) -> None:
              for (row, seed), dice in rows.items()]  # fmt: skip
     found = values_of(paths)
     assert found["b", "ACDC", "dice_seeds_above"].value == 1
-    assert found["b", "ACDC", "dice_effect"].value == 0  # means over seeds are equal
+    assert math.isnan(found["b", "ACDC", "dice_effect"].value)  # means over seeds are equal
+
+
+def test_the_page_shows_tests_and_structures_under_headings_of_their_own(tmp_path: Path) -> None:
+    rows = {"standard": dice_of(0), "b": dice_of(1)}
+    paths = [write_file(tmp_path / name, name, "acdc", dice) for name, dice in rows.items()]
+    values = tuple(values_of(paths).values())
+    tests, structures = more_blocks(values)
+    assert (tests.part, structures.part) == ("against standard training", "structures")
+    assert list(tests.rows) == ["b"]  # nothing is compared with itself
+    assert {column.metric for column in tests.columns} == {
+        *("dice_median_difference", "dice_effect", "dice_p_value", "dice_seeds_above")
+    }
+    assert {"dice_rv", "hd95_myo_mm", "one_empty"} <= {one.metric for one in structures.columns}
 
 
 def test_the_gain_is_of_the_averages_over_all_test_sets(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_a_figure_stands_with_its_system_or_among_further_ones(tmp_path: Path) -
     pictures = [str(tmp_path / name) for name in ("unknown_y.svg", "ssl_transfer_x.svg")]
     page, _ = make(tmp_path, [value_of(0.7)], extra=("--pictures", *pictures))
     own, further = page.index('alt="ssl transfer x"'), page.index('alt="unknown y"')
-    assert page.index('<h2 id="ssl-transfer') < own < page.index('<h2 id="ledger')
+    assert page.index('<h2 id="ssl-transfer') < own < page.index('<h2 id="further-figures"')
     assert further > page.index('<h2 id="further-figures"')
 
 
@@ -235,3 +235,12 @@ def test_rules_name_every_caption_and_no_other() -> None:
         for name in re.findall(r"captions/(\w+)\.rst", path.read_text(encoding="utf-8"))
     }
     assert named == {path.stem for path in CAPTIONS}
+
+
+def test_the_ledger_comes_first_with_real_data_and_after_the_systems_with_phantoms(
+    tmp_path: Path,
+) -> None:
+    for data, expected in (("chestx", True), ("phantom", False)):
+        page = make(tmp_path, [value_of(0.7, data=data)])[0]
+        first = page.index('id="ledger--ours-beside') < page.index('id="ssl_transfer_few_shot"')
+        assert first == expected

@@ -275,11 +275,17 @@ def test_a_table_that_is_missing_or_of_other_predictions_is_refused(
     with pytest.raises(InputError, match="the table ssl_transfer_id_ood"):
         make(tmp_path, tables[1:], predictions)
     stranger = write_probe(tmp_path / "s.parquet", "a to a", 1.0)
-    pair = write_probe(tmp_path / "t.parquet", "a to c", 1.0)
     other = write_probe(tmp_path / "u.parquet", "c to c", 1.0)
     small = make_table("ssl_transfer_id_ood", tmp_path, [other])
     with pytest.raises(InputError, match="expected moco-v2 / a to a, found no such cell"):
-        make(tmp_path, [small], [stranger, pair])
+        make(tmp_path, [small], [stranger])
+
+
+def test_a_probe_that_met_no_other_data_has_a_row_without_ood(tmp_path: Path) -> None:
+    path = write_probe(tmp_path / "a.parquet", "a to a", 1.0)
+    found = make(tmp_path, [make_table("ssl_transfer_id_ood", tmp_path, [path])], [path])
+    assert {row for row, *_ in found} == {"SSL transfer: moco-v2, a to a"}
+    assert {column for _, column, _ in found}.isdisjoint({"OOD", "drop", "calibration, OOD"})
 
 
 def test_seeds_with_other_cases_and_unknown_tables_are_refused(tmp_path: Path) -> None:

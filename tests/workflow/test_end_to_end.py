@@ -51,7 +51,7 @@ def test_run_ends_with_tables_figures_ledger_and_report(workplace: Workplace) ->
     tables = workplace.results / "tables"
     steps = ("few_shot", "linear", "finetune", "saliency", "perceptual", "invariance", "knn", "cka")
     steps += ("id_ood", "correlations", "domain_averages")
-    for name in (f"ssl_transfer_{step}" for step in steps):
+    for name in (*(f"ssl_transfer_{step}" for step in steps), "trust_matrix"):
         for suffix in ("csv", "md", "tex", "png", "svg"):
             assert (tables / f"{name}.{suffix}").stat().st_size > 100
     assert (workplace.results / "figures/ssl_transfer_against_imagenet_top1.png").is_file()

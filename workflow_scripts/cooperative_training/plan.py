@@ -69,7 +69,8 @@ class CooperativeTrainingPlan(SystemPlan):
             name = RUN.format(**run).replace("/", "-")
             found += [f"cases-{dataset}-{name}" for dataset in self.section["test_sets"]]
             found.append(f"hard_examples-{name}")
-        found += [f"severity-{protocol}" for protocol in self.section["protocols"]]
+        for kind in ("severity", "agreement"):
+            found += [f"{kind}-{protocol}" for protocol in self.section["protocols"]]
         return [f"{self.results}/figures/cooperative_training_{name}.png" for name in found]
 
     def severity_scores(self, protocol: str) -> list[str]:
@@ -80,10 +81,12 @@ class CooperativeTrainingPlan(SystemPlan):
             if run["protocol"] == protocol
         ]
 
-    def agreements(self) -> list[str]:
-        """Return the layer agreement of every run."""
+    def agreements(self, protocol: str | None = None) -> list[str]:
+        """Return the layer agreement of every run, or of one protocol's."""
         return [
-            f"{self._folder('layer_agreement', run)}/predictions.parquet" for run in self.runs()
+            f"{self._folder('layer_agreement', run)}/predictions.parquet"
+            for run in self.runs()
+            if protocol in (None, run["protocol"])
         ]
 
     def training_words(self) -> str:

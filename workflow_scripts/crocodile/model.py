@@ -7,7 +7,7 @@ patient's Q-bar; the domain branch tells the disease branch what belongs to the 
 
 Shapes: B images, S pixels a side, K findings, D domains, H features, N = (S / 16)^2 tokens.
 Source: CROCODILE spec sections 3 to 5; equation numbers are those of the paper as the released
-code cites them.
+code cites them (1, 2, 4 and 5; what it does not cite is taken for 3).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Objective(nn.Module):
         if self.variant.has_domain:
             terms |= domain_terms(out, domains)  # Equation 2
         if self.variant.has_contrast:
-            terms |= {"image": self.image_term(out)}  # Equation 3
+            terms |= {"image": self.image_term(out)}  # Equation 3, we infer
             terms |= self.batch_terms(out, labels, domains)  # Equations 4 and 5
         if out.causality is not None:
             terms |= {"prior": prior_loss(out.causality, self.prior)}

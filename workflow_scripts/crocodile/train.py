@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from workflow_scripts.command_line import run
-from workflow_scripts.crocodile import build
 from workflow_scripts.crocodile.cases import (
     Cases,
     Dataset,
@@ -141,6 +140,8 @@ def assemble(
 ) -> Pieces:  # fmt: skip
     """Make network, optimiser and batches, all from the seed."""
     import torch
+
+    from workflow_scripts.crocodile import build
 
     fabric, ranks, _ = devices
     streams.seed_process(plan.seed, ranks.rank)
@@ -310,6 +311,8 @@ def write_outputs(
 ) -> None:
     """Write the best weights, and the record that rebuilds the network."""
     from safetensors.torch import save_file
+
+    from workflow_scripts.crocodile import build
 
     pieces.best.restore(pieces.objective)
     if not devices.ranks.is_first:

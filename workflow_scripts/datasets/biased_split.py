@@ -221,13 +221,18 @@ def _too_few(
 
 def require_two_classes(dataset: str, table: pd.DataFrame, attribute: str) -> None:
     """Refuse a table that a biased split cannot be drawn from."""
-    found = "a multi-label task"
+    found, advice = "a multi-label task", "choose the policy no_finding_vs_disease"
     if "label" in table:
-        if set(table["label"].dropna()) <= {0, 1} and table[attribute].notna().any():
+        is_pair, n_known = (
+            set(table["label"].dropna()) <= {0, 1},
+            int(table[attribute].notna().sum()),
+        )
+        if is_pair and n_known:
             return
-        found = f"{table['label'].nunique()} classes, {table[attribute].notna().sum()} known"
-    expected = f"two classes and a known {attribute}"
-    raise refuse(f"data set {dataset}", expected, found, "choose the policy no_finding_vs_disease")
+        found = f"{table['label'].nunique()} classes, {n_known} images of known {attribute}"
+        if is_pair:
+            advice = "add the file that knows it (CheXpert: CHEXPERT DEMO.xlsx has the race)"
+    raise refuse(f"data set {dataset}", f"two classes and a known {attribute}", found, advice)
 
 
 def cell_counts(table: pd.DataFrame, attribute: str) -> dict[str, dict[str, int]]:

@@ -1,7 +1,8 @@
 """Certify that no patient and no file is in two splits, within and across data sets.
 
 Patients are told apart by data set, except where two manifests were made from the same folder by
-the same layout. `split` that leaks is refused; `split_released` that leaks is written down.
+the same layout. `split` that leaks is refused; `split_released` that leaks is written down. A data
+set without a released split (such as corrupted copies of test patients) takes part with `split`.
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ def certify(manifests: Sequence[Path]) -> dict[str, Any]:
     import pandas as pd
 
     parts = [read_part(path) for path in manifests]
-    images = pd.concat([rows for rows, _ in parts], ignore_index=True)
+    released = {str(name) for rows, _ in parts for name in rows if str(name).startswith(COLUMN)}
+    filled = [
+        rows.assign(**dict.fromkeys(sorted(released - set(map(str, rows))), rows[COLUMN]))
+        for rows, _ in parts
+    ]
+    images = pd.concat(filled, ignore_index=True)
     scope = {
         "manifests": {
             about["dataset"]: sha256_of(path)

@@ -86,12 +86,16 @@ class DebiasedNoisePlan(SystemPlan):
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return each table with what lists its predictions."""
-        names = dict.fromkeys(table for table, _ in self._runs())
+        names = self._table_names()
         tables: dict[str, Callable[[], list[str]]]
         tables = {TABLE.format(table=name): partial(self.predictions, name) for name in names}
         if "fairness" in names:
             tables[TABLE.format(table="course")] = self.courses
         return tables
+
+    def _table_names(self) -> list[str]:
+        """Return the tables that runs name, each once."""
+        return list(dict.fromkeys(table for table, _ in self._runs()))
 
     def _runs(self) -> Iterator[tuple[str, Run]]:
         """Yield every head that is trained, in the order of its table, with that table's name."""
@@ -123,8 +127,7 @@ class DebiasedNoisePlan(SystemPlan):
                 place = (run.protocol, checkpoint, run.dataset, run.method)
                 names.setdefault(place, EDIT_FIGURE.format(checkpoint=checkpoint, **run._asdict()))
         top = f"{self.results}/figures"
-        tables = dict.fromkeys(TABLE.format(table=table) for table, _ in self._runs())
-        planes = [f"{top}/{table}_plane.png" for table in tables]
+        planes = [f"{top}/{TABLE.format(table=name)}_plane.png" for name in self._table_names()]
         return [f"{top}/debiased_noise_edit-{name}.png" for name in names.values()] + planes
 
     # What the rules ask

@@ -3,7 +3,8 @@
     python -m workflow_scripts.layer_ensembles.heat_maps --examples examples.npz --skip 3 \\
         --title 'bcdr, layer_ensembles, corrected' --out heat_maps.png
 
-Contours: the reference green, the prediction blue; on the maps the reference is black. Maps are
+Contours: the reference green, the prediction (mean of the heads) blue; of several structures red,
+green and blue, the prediction dashed. On the maps the reference is black. Maps are
 normalised to their own range and blended with the image.
 """
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 SIDE = 1.7  # inches of a panel
 DPI = 160
+PAIR = ("lime", "deepskyblue")  # reference and prediction of one structure
+STRUCTURES = ("red", "lime", "blue")  # LV, MYO, RV (released code); the prediction dashed
 
 
 class Example(NamedTuple):
@@ -90,9 +93,13 @@ def _draw_case(row: Sequence[Axes], example: Example, skip: int) -> None:
     image = gray(example.image)
     for axis in row[:2]:
         axis.imshow(image, cmap="gray", vmin=0, vmax=1)
-    for number in range(1, p.shape[1]):
-        _contour(row[1], example.truth == number, "lime")
-        _contour(row[1], label == number, "deepskyblue")
+    n_structures = p.shape[1] - 1
+    for number in range(n_structures):
+        colours = PAIR if n_structures == 1 else (STRUCTURES[number % len(STRUCTURES)],) * 2
+        _contour(row[1], example.truth == number + 1, colours[0])
+        _contour(
+            row[1], label == number + 1, colours[1], "solid" if n_structures == 1 else "dashed"
+        )
     for axis, heat in zip(row[2:], uncertainty.uncertainty_maps(p, "corrected"), strict=True):
         axis.imshow(blended(image, heat))
         _contour(axis, example.truth > 0, "black")
@@ -102,9 +109,9 @@ def _draw_case(row: Sequence[Axes], example: Example, skip: int) -> None:
         axis.set(xticks=[], yticks=[])
 
 
-def _contour(axis: Axes, mask: NDArray[np.bool_], colour: str) -> None:
+def _contour(axis: Axes, mask: NDArray[np.bool_], colour: str, style: str = "solid") -> None:
     if mask.any() and not mask.all():
-        axis.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
+        axis.contour(mask, levels=[0.5], colors=colour, linewidths=0.8, linestyles=style)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

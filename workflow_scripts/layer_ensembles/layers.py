@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -76,11 +75,12 @@ def dry_pass(model: nn.Module, example: Tensor) -> tuple[dict[str, Call], Any]:
     return calls, final
 
 
-def as_map(feature: Tensor, prefix_tokens: int | None) -> Tensor:
+def as_map(feature: Tensor, prefix_tokens: int | None, channels: int | None = None) -> Tensor:
     """Return features as maps (N, C, h, w); tokens (N, L, C) are laid out on their square grid.
 
     Args:
-        feature: maps, which stay as they are, or tokens.
+        feature: maps, which stay as they are unless their channels come last, or tokens.
+        channels: C of maps; None: the channels come first.
         prefix_tokens: tokens in front that belong to no place; None: one if that leaves a square
             number, else none.
 
@@ -88,12 +88,12 @@ def as_map(feature: Tensor, prefix_tokens: int | None) -> Tensor:
         ValueError: neither, or a number of tokens that is no square.
     """
     if feature.ndim == MAP_AXES:
-        return feature
+        return feature if channels in (None, feature.shape[1]) else feature.movedim(-1, 1)
     if feature.ndim != TOKEN_AXES:
         raise ValueError(f"features of shape {tuple(feature.shape)} are neither maps nor tokens")
     n_tokens = feature.shape[1]
     for skipped in (0, 1) if prefix_tokens is None else (prefix_tokens,):
-        side = math.isqrt(n_tokens - skipped)
+        side = int((n_tokens - skipped) ** 0.5 + 0.5)  # math.isqrt cannot be compiled
         if side * side == n_tokens - skipped:
             grid = feature[:, skipped:].transpose(1, 2)
             return grid.reshape(feature.shape[0], feature.shape[2], side, side)
@@ -101,9 +101,18 @@ def as_map(feature: Tensor, prefix_tokens: int | None) -> Tensor:
 
 
 def shape_of(
-    model: nn.Module, calls: Mapping[str, Call], name: str, example: Tensor
+    model: nn.Module, calls: Mapping[str, Call], name: str, example: Tensor, *, is_exact: bool
 ) -> FeatureShape | Problem:
-    """Return channels and scale of a layer, or what keeps it from carrying a head."""
+    """Return channels and scale of a layer, or what keeps it from carrying a head.
+
+    Args:
+        model: the network.
+        calls: of its dry pass.
+        name: of the layer.
+        example: what it was called with, shape (N, channels, H, W).
+        is_exact: the scale has to be a whole number, as maps of full size need; heads that give
+            a vector take any.
+    """
     if name not in calls:
         names = [known for known, _ in model.named_modules()]
         close = difflib.get_close_matches(name, names, n=1)
@@ -114,26 +123,53 @@ def shape_of(
     if isinstance(output, Tensor) and output._version != version:
         found = "features that a later layer changes in place"
         return Problem(f"layer {name!r}", "features", found, "name that later layer instead")
-    fitting = _fitting(output, example, getattr(model, "num_prefix_tokens", None))
+    fitting = _fitting(output, example, getattr(model, "num_prefix_tokens", None), is_exact)
     if fitting is None:
         shown = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
-        expected = f"maps whose sides are those of {tuple(example.shape)} over a whole number"
+        expected = f"maps of {tuple(example.shape)}"
+        if is_exact:
+            expected = f"maps whose sides are those of {tuple(example.shape)} over a whole number"
         return Problem(f"layer {name!r}", expected, str(shown), "name another layer")
     return fitting
 
 
-def _fitting(output: Any, example: Tensor, prefix_tokens: int | None) -> FeatureShape | None:  # noqa: ANN401
+def _fitting(
+    output: Any,  # noqa: ANN401
+    example: Tensor,
+    prefix_tokens: int | None,
+    is_exact: bool,
+) -> FeatureShape | None:
     """Return the shape of features that can carry a head, else None."""
     if not isinstance(output, Tensor) or output.ndim not in (TOKEN_AXES, MAP_AXES):
+        return None
+    if len(output) != len(example):  # such as the windows of a shifted-window transformer
         return None
     try:
         channels, height, width = as_map(output, prefix_tokens).shape[1:]
     except ValueError:
         return None
-    scale = example.shape[-1] // width if width else 0
-    if scale < 1 or (height * scale, width * scale) != tuple(example.shape[-2:]):
-        return None
-    return FeatureShape(channels, scale)
+    orders = [(channels, height, width)]
+    if output.ndim == MAP_AXES:  # timm's and torchvision's Swin have channels last
+        orders.append((width, channels, height))
+    for n_channels, rows, columns in orders:
+        scale = _scale(rows, columns, example, is_exact)
+        if scale:
+            return FeatureShape(n_channels, scale)
+    return None
+
+
+def _scale(rows: int, columns: int, example: Tensor, is_exact: bool) -> int:
+    """Return the factor to the example's sides; 0 if there is none."""
+    height, width = example.shape[-2:]
+    longer, sides = (height, rows) if height > width else (width, columns)  # rounded least
+    scale = round(longer / sides) if sides else 0
+    if not scale:
+        return 0
+    if is_exact:
+        return scale if (rows * scale, columns * scale) == (height, width) else 0
+    # strided layers round sides up or down, once in each halving
+    is_near = abs(rows - height / scale) <= 1 and abs(columns - width / scale) <= 1
+    return scale if is_near else 0
 
 
 def spread_layers(
@@ -141,6 +177,8 @@ def spread_layers(
     calls: Mapping[str, Call],
     final: Any,  # noqa: ANN401
     example: Tensor,
+    *,
+    is_exact: bool,
 ) -> list[str]:
     """Return the last layer before each change of resolution, shallow to deep.
 
@@ -153,7 +191,7 @@ def spread_layers(
     """
     scales: dict[str, int] = {}
     for name, (output, _) in calls.items():
-        fitting = _fitting(output, example, None)
+        fitting = _fitting(output, example, None, is_exact)
         if fitting is not None and fitting.scale < min(example.shape[-2:]):
             scales[name] = fitting.scale
     runs: list[tuple[int, list[str]]] = []

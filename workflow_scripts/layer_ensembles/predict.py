@@ -32,6 +32,7 @@ from workflow_scripts.layer_ensembles.scores import Row, case_rows
 from workflow_scripts.layer_ensembles.settings import settings_from
 from workflow_scripts.predictions import CASE_COLUMNS, data_name, write_case_scores
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import tune_allocator
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,11 @@ class Trained(NamedTuple):
 
 
 def read_networks(path: Path, cases: Cases, about: dict[str, str]) -> Trained:
-    """Build the networks that `train` wrote, on the CPU, for evaluation."""
+    """Build the networks that `train` wrote, on the CPU, for evaluation.
+
+    Raises:
+        InputError: they were trained for another number of classes.
+    """
     from safetensors.torch import load_file
 
     from workflow_scripts.layer_ensembles.methods import make_members
@@ -64,7 +69,12 @@ def read_networks(path: Path, cases: Cases, about: dict[str, str]) -> Trained:
         n_heads=settings.heads,
         options=cases.options,
     )
-    members.load_state_dict(load_file(path))
+    try:
+        members.load_state_dict(load_file(path))
+    except RuntimeError as error:  # torch's word for tensors of other names or shapes
+        expected = f"networks for the {cases.n_classes} classes of the data card"
+        found = str(error).splitlines()[-1].strip()
+        raise refuse(str(path), expected, found, "train them on this data set") from error
     return Trained(members.eval(), about)
 
 
@@ -129,7 +139,7 @@ def rows_of_cases(
     names = cases.ids("test")
     structures = [name.lower() for name in cases.card["classes"][1:]]
     pool = (
-        ProcessPoolExecutor(given.jobs, mp_context=get_context("spawn"))
+        ProcessPoolExecutor(given.jobs, get_context("spawn"), initializer=tune_allocator)
         if given.jobs > 1
         else nullcontext()
     )
@@ -197,6 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--examples", type=Path, required=True, help="for the figure, .npz")
     add_case_arguments(parser)
     given = parser.parse_args(arguments)
+    tune_allocator()
     about = describe(given.networks)
     given.reduction = int(about["reduction"])
     cases = read_cases(given, OPTIONS[about["protocol"]])  # type: ignore[index]  # train wrote it

@@ -36,6 +36,7 @@ from workflow_scripts.layer_ensembles.cases import (
 from workflow_scripts.layer_ensembles.protocols import METHODS, OPTIONS, Loss
 from workflow_scripts.layer_ensembles.settings import Settings, settings_from
 from workflow_scripts.randomness import stream_seed
+from workflow_scripts.speed import tune_allocator
 from workflow_scripts.training import streams
 from workflow_scripts.training.accumulation import BatchSharing, share_batch
 from workflow_scripts.training.batches import TrainingBatches
@@ -314,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_session_arguments(parser)
     given = parser.parse_args(arguments)
     given.started = started
+    tune_allocator()
     settings = settings_from(given.settings)
     cases = read_cases(given, OPTIONS[given.protocol])
     request = request_of(given)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 
 from workflow_scripts.layer_ensembles.heads import TASKS, Task, segmentation_head, vector_head
 from workflow_scripts.layer_ensembles.layers import (
+    OUT,
     FeatureShape,
     as_map,
     dry_pass,
@@ -59,13 +61,11 @@ class LayerEnsembles(nn.Module):
         self.prefix_tokens = getattr(model, "num_prefix_tokens", None)  # timm's transformers
         self._features: dict[str, Tensor] = {}
         for name in self.layer_names:
-            modules[name].register_forward_hook(self._keep(name))
+            # bound, so that a deep copy of the network listens to its own layers
+            modules[name].register_forward_hook(partial(self._keep, name))
 
-    def _keep(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401
-            self._features[name] = output
-
-        return hook
+    def _keep(self, name: str, _module: nn.Module, _inputs: Any, output: Any) -> None:  # noqa: ANN401
+        self._features[name] = output
 
     def set_output_heads(
         self,
@@ -111,6 +111,7 @@ class LayerEnsembles(nn.Module):
                 vector_head(n_in, classes, pooling, dropout, activation) for n_in in in_channels
             ]
         self.output_heads = nn.ModuleList(made)
+        self.in_channels = tuple(in_channels)
         self.task = task
 
     def forward(self, *inputs: Any, **named: Any) -> Outputs:  # noqa: ANN401
@@ -119,6 +120,7 @@ class LayerEnsembles(nn.Module):
         Raises:
             RuntimeError: a layer was not called, or this is a replica of `nn.DataParallel`,
                 whose hooks belong to the original.
+            ValueError: sides that a layer's stride does not divide.
         """
         if getattr(self, "_is_replica", False):
             raise RuntimeError("nn.DataParallel is not supported; use DistributedDataParallel")
@@ -134,11 +136,23 @@ class LayerEnsembles(nn.Module):
         for number, name in enumerate(self.layer_names):
             feature = self._features[name]
             if self.task is not None:
-                feature = self.output_heads[number](as_map(feature, self.prefix_tokens))
+                maps = as_map(feature, self.prefix_tokens, self.in_channels[number])
+                feature = self.output_heads[number](maps)
+                _check_size(name, feature, final)
             outputs[name] = feature
         self._features.clear()
         outputs[FINAL] = final
         return outputs
+
+
+def _check_size(name: str, logits: Tensor, final: Any) -> None:  # noqa: ANN401
+    """Raise if the head's logits do not fit the network's own, where both are maps."""
+    own = final.get(OUT) if isinstance(final, Mapping) else final
+    if isinstance(own, Tensor) and own.shape[2:] != logits.shape[2:]:
+        raise ValueError(
+            f"the head of layer {name!r} gives {tuple(logits.shape[2:])} pixels, the network "
+            f"{tuple(own.shape[2:])}: pad or resize the images to multiples of its stride"
+        )
 
 
 def attach_heads(
@@ -170,8 +184,9 @@ def attach_heads(
             output does not have the classes and size of the heads.
     """
     calls, final = dry_pass(model, example)
+    is_exact = task == "segmentation"
     if layers is None:
-        names = spread_layers(model, calls, final, example)
+        names = spread_layers(model, calls, final, example, is_exact=is_exact)
     else:
         names = _chosen(model, layers)
     if not names:
@@ -179,7 +194,7 @@ def attach_heads(
     shapes: dict[str, FeatureShape] = {}
     problems: list[Problem] = []
     for name in names:
-        found = shape_of(model, calls, name, example)
+        found = shape_of(model, calls, name, example, is_exact=is_exact)
         if isinstance(found, Problem):
             problems.append(found)
         else:

@@ -6,6 +6,8 @@ Source: spec section 8; golden `qc_curve`, `qc_curve_multiclass`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,6 +46,36 @@ def quality_control_curve(is_bad: ArrayLike, suspicion: ArrayLike) -> Floats:
 def area_under(curve: Floats) -> float:
     """Return the area under a curve over the fractions flagged; small is good."""
     return float((curve[1:] + curve[:-1]).sum() / 2 / (GRID - 1))
+
+
+def flagged_until(curve: Floats, level: float) -> float:
+    """Return the smallest fraction flagged that leaves at most `level` bad; NaN if undefined."""
+    reached = np.flatnonzero(curve <= level)
+    return float(fractions()[reached[0]]) if len(reached) else math.nan
+
+
+class ReferenceLines(NamedTuple):
+    """What the curves of a figure are seen against.
+
+    Attributes:
+        start: the largest share of bad cases of all methods; the random line falls from it,
+            (0, start) to (1, 0), and so does the ideal.
+        corner: fraction flagged at which flagging by the true Dice leaves no bad case that it
+            could flag, of the first method.
+        lowest: the share of bad cases that it leaves.
+    """
+
+    start: float
+    corner: float
+    lowest: float
+
+
+def reference_lines(ideals: Sequence[Floats]) -> ReferenceLines:
+    """Return the lines for curves of several methods flagged in the order of their true Dice.
+
+    As the released figure of hearts; that of lesions starts the ideal at the methods' mean.
+    """
+    return ReferenceLines(max(float(curve[0]) for curve in ideals), *ideal_corner(ideals[0]))
 
 
 def ideal_corner(curve: Floats) -> tuple[float, float]:

@@ -38,7 +38,8 @@ ssl_transfer: {few_shot: {protocols: [corrected], seeds: [0, 1, 2]}}
 ```
 
 ```bash
-snakemake --profile profiles/local --configfile mine.yaml -n all
+snakemake -n --profile profiles/local --configfile mine.yaml -- \\
+  results/tables/ssl_transfer_few_shot.csv
 ```
 
 - Maps are merged key by key, lists are replaced.

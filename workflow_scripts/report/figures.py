@@ -20,7 +20,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.files import write_atomic
 from workflow_scripts.problems import refuse
 from workflow_scripts.report.long_form import Value, read_values
-from workflow_scripts.report.metric_catalogue import CHANCE, metric_named
+from workflow_scripts.report.metric_catalogue import CHANCE, DRAWN_METRICS, metric_named
 from workflow_scripts.report.rendering import Block, Column, blocks
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def dots(values: Sequence[Value]) -> Figure:
     from matplotlib.figure import Figure
 
     parts = [part for part in blocks(values) if _defined(part)] or blocks(values)
-    columns = _shown_columns(parts)
+    columns = _shown_columns(values[0].table, parts)
     rows = list(dict.fromkeys(row for part in parts for row in part.rows))
     n_across = min(PANELS_A_ROW, len(columns))
     n_down = math.ceil(len(columns) / n_across)
@@ -75,9 +75,11 @@ def dots(values: Sequence[Value]) -> Figure:
     return figure
 
 
-def _shown_columns(parts: Sequence[Block]) -> list[Column]:
+def _shown_columns(table: str, parts: Sequence[Block]) -> list[Column]:
     """Return the columns of all protocols that have a defined value; all where none has."""
-    columns = dict.fromkeys(column for part in parts for column in part.columns)
+    found = dict.fromkeys(column for part in parts for column in part.columns)
+    drawn = DRAWN_METRICS.get(table)
+    columns = [column for column in found if drawn is None or column.metric in drawn]
     defined = {column for part in parts for column in _defined(part)}
     return [column for column in columns if column in defined or not defined]
 

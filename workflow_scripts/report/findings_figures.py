@@ -142,16 +142,16 @@ def maps(prior: Path, files: Sequence[Path]) -> Figure:
     n_down = math.ceil(len(panels) / n_across)
     figure = Figure(figsize=(3.0 * n_across + 0.6, 2.8 * n_down + 0.5), layout="constrained")
     axes = figure.subplots(n_down, n_across, squeeze=False)
-    for axis, (title, values) in zip(axes.flat, panels.items(), strict=False):
+    lowest = len(panels) - n_across  # from this panel on nothing stands below
+    for number, (axis, (title, values)) in enumerate(zip(axes.flat, panels.items(), strict=False)):
         picture = axis.imshow(values, cmap="viridis", vmin=0)
         figure.colorbar(picture, ax=axis, shrink=0.8)
         axis.set_title(title, fontsize=8, loc="left", fontweight="bold")
         axis.set_xticks(range(len(names)), names, rotation=90, fontsize=6)
         axis.set_yticks(range(len(names)), names, fontsize=6)
+        axis.set_xlabel("effect" if number >= lowest else "")
     for axis in axes.flat[len(panels) :]:
         axis.set_visible(False)
-    for axis in axes[-1]:
-        axis.set_xlabel("effect")
     for row in axes:
         row[0].set_ylabel("cause")
     return figure

@@ -145,7 +145,7 @@ METRICS: dict[str, Metric] = {
     "auc_in": Metric("AUC of the group"),
     "auc_out": Metric("AUC of the others"),
     "auc_worst": Metric("AUC of the worse group"),
-    "train_loss": plain("training loss, last epoch", NEITHER, decimals=4),
+    "train_loss": plain("training loss", NEITHER, decimals=4),
     "test_loss": plain("test loss", LOWER, decimals=4),
     **{
         f"test_loss_{label}_{group}": plain(f"test loss, {label} of the {words}", LOWER, decimals=4)
@@ -173,7 +173,9 @@ METRICS: dict[str, Metric] = {
     "dice_median_difference": Metric("median difference of Dice", NEITHER, low=-1.0),
     "dice_seeds_above": plain("seeds above standard training (Dice)", NEITHER, decimals=0),
     "dice_gain": Metric("gain of Dice over standard training", low=-1.0),
-    "dice_gain_relative": Metric("the same, of the Dice of standard training", low=-1.0, high=INF),
+    "dice_gain_relative": Metric(
+        "relative gain of Dice over standard training", low=-1.0, high=INF
+    ),
     "p_value": plain("p", NEITHER, high=1.0, decimals=4),
     "whitened_cosine": plain("whitened cosine", HIGHER, low=-1.0, high=1.0),
     "cosine": plain("cosine", HIGHER, low=-1.0, high=1.0),
@@ -210,7 +212,14 @@ def _segmentation_with_uncertainty() -> dict[str, Metric]:
             found[f"p_{name}{suffix}"] = plain(test, NEITHER, high=1.0, decimals=4)
         infinite = f"infinite distances{structure}"
         found[f"mhd_infinite{suffix}"] = plain(infinite, LOWER, "cases", decimals=0)
-        found[f"qc_auc{suffix}"] = plain(f"quality control{structure}, AUC", LOWER, high=1.0)
+        control = f"quality control{structure}"
+        for name, title in (
+            ("auc", "AUC"),
+            ("start", "bad cases"),
+            ("flagged_5", "flagged until 5 % are bad"),
+            ("flagged_0", "flagged until none is bad"),
+        ):
+            found[f"qc_{name}{suffix}"] = plain(f"{control}, {title}", LOWER, high=1.0)
     found["nll_infinite"] = plain("infinite NLL", LOWER, "cases", decimals=0)
     for quality, better_of in (("dsc", (LOWER, HIGHER)), ("mhd", (HIGHER, LOWER))):
         for sign in ("entropy", "mutual_information", "variance", "aula"):
@@ -234,7 +243,7 @@ SHOWN_METRICS: dict[str, tuple[str, ...]] = {
     "layer_ensembles_correlation": (
         *(f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
         *(f"spearman_mhd_{one}" for one in ("entropy", "mutual_information", "variance", "aula")),
-        "qc_auc",
+        *("qc_auc", "qc_start", "qc_flagged_5"),
     ),
     "layer_ensembles_skips": ("nll", "nll_std", "dsc", "dsc_std"),
     "trust_matrix": (
@@ -263,10 +272,25 @@ MORE_METRICS: dict[str, dict[str, tuple[str, ...]]] = {
             *("mean_auc_female", "mean_auc_male"),
             *("mean_auc_below_40", "mean_auc_40_to_60", "mean_auc_from_60"),
         ),
-    }
+    },
+    "cooperative_training_dice": {
+        "against standard training": (
+            *("dice_median_difference", "dice_effect", "dice_p_value", "dice_seeds_above"),
+            *("dice_gain", "dice_gain_relative"),
+        ),
+        "structures": (
+            *("dice_lv", "dice_myo", "dice_rv", "hd95_lv_mm", "hd95_myo_mm", "hd95_rv_mm"),
+            *("both_empty", "one_empty"),
+        ),
+    },
 }
 # Tables whose rows were judged on different data: no row is the best of a column.
 UNRANKED = ("trust_matrix",)
+# Tables whose dot plot shows fewer metrics than the table; figures of their own show the rest.
+DRAWN_METRICS: dict[str, tuple[str, ...]] = {
+    "debiased_noise_fairness": ("accuracy", "worst_subgroup"),
+    "debiased_noise_backbones": ("accuracy", "worst_subgroup", "leak_retrained"),
+}
 # What the rows of a table are, where they are not checkpoints.
 ROW_TITLES: dict[str, str] = {
     "crocodile_id_ood": "variant, head",

@@ -49,7 +49,7 @@ SPACING_MM = (10.0, 1.5, 1.5)  # slices ten millimetres apart, as in cardiac MR
 HEAD = """\
 # Metric definitions: the same predictions, different numbers
 
-Made by `python -m workflow_scripts.report.metric_definitions` from one fixed synthetic example; do
+Made by `make pages` (`workflow_scripts/report/metric_definitions.py`) from a synthetic example; do
 not edit it by hand. A number means something only beside its definition: before you set ours
 beside another paper's, find both in these tables. **Bold: what our tables hold.**
 """

@@ -42,6 +42,7 @@ LEDGER_HEAD = (
     "ours_seed_std", "difference", "tolerance", "verdict", "reason",
     "granularity", "could_explain", "note",
 )  # fmt: skip
+LEDGER_TITLE = "Ledger: ours beside the printed values"
 # what a page may do, whatever stands in it: nothing comes from anywhere else
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
@@ -129,9 +130,9 @@ def parts_of(content: Content) -> dict[str, str]:
     """Return the parts of the page by their titles; a part without content is left out."""
     systems = dict.fromkeys(section.system for section in content.sections)
     parts = {title_of(system): system_part(system, content) for system in systems}
-    parts["Ledger: ours beside the printed values"] = ledger_part(
-        content.ledger, content.ledger_link
-    )
+    ledger = {LEDGER_TITLE: ledger_part(content.ledger, content.ledger_link)}
+    # of real data the ledger is what one looks for first; of phantoms it says nothing
+    parts = parts | ledger if content.is_phantom else ledger | parts
     others = [path for path in content.pictures if not path.name.startswith(tuple(systems))]
     parts["Further figures"] = picture_grid(others)
     cards = "".join(data_card(card, sheet) for card, sheet in content.cards)

@@ -121,7 +121,8 @@ def _header_problems(path: Path, content: Mapping[str, Any]) -> list[Problem]:
     ):
         word = content.get(name)
         if isinstance(word, str) and word not in known:
-            step = nearest(word, known) if name == "metric" else AGAIN
+            advice = nearest(word, known)  # of hundreds of metrics only a near one is worth naming
+            step = advice if advice.startswith("did you mean") else AGAIN
             problems.append(Problem(f"{path} key {name!r}", expected, word, step))
     return problems
 

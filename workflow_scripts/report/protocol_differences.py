@@ -10,6 +10,10 @@ from workflow_scripts.report.protocols_page import SECTIONS, shown
 
 SSL = "SSL transfer: "
 TRANSFERS = tuple(f"{SSL}{step}" for step in ("few-shot", "linear", "fine-tuning"))
+DEBIASED = tuple(
+    f"Debiased noise: {step}"
+    for step in ("attribute classifier", "white-box edit", "disease classifier")
+)
 # the steps behind each printed table, as docs/reference/protocols.md titles them
 STEPS: Mapping[str, tuple[str, ...]] = {
     "crocodile_id_ood": ("CROCODILE",),
@@ -30,10 +34,8 @@ STEPS: Mapping[str, tuple[str, ...]] = {
     "layer_ensembles_segmentation": ("Layer ensembles: newest commit",),
     "layer_ensembles_correlation": ("Layer ensembles: newest commit",),
     "layer_ensembles_skips": ("Layer ensembles: newest commit",),
-    "debiased_noise_fairness": (
-        "Debiased noise: attribute classifier", "Debiased noise: white-box edit",
-        "Debiased noise: disease classifier",
-    ),
+    "debiased_noise_fairness": DEBIASED,
+    "debiased_noise_course": DEBIASED,
 }  # fmt: skip
 
 

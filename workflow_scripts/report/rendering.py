@@ -24,7 +24,7 @@ from workflow_scripts.report.metric_catalogue import (
 
 DASH = "–"  # an undefined value  # noqa: RUF001
 MARK, LEVEL = "*", 0.05  # behind a value that differs from its baseline; level of the test
-WIDE = 6  # columns from which a LaTeX table is made as narrow as the text (ours)
+WIDE = 85  # letters a row from which a LaTeX table is made as narrow as the text (ours)
 PHANTOM_WARNING = (
     "PHANTOM: made from synthetic patients to show that the workflow runs; "
     "says nothing about real data."
@@ -342,7 +342,7 @@ def latex(table: str, all_blocks: Sequence[Block]) -> str:
         if block.is_phantom:
             caption = f"{PHANTOM_WARNING} {caption}"
         spec = "l" + "r" * len(block.columns) + "l" * block.is_phantom
-        is_wide = len(block.columns) >= WIDE
+        is_wide = _letters(block) > WIDE
         parts += [
             r"\begin{table}[htbp]",
             r"\centering\scriptsize\setlength{\tabcolsep}{3pt}",
@@ -355,6 +355,16 @@ def latex(table: str, all_blocks: Sequence[Block]) -> str:
             r"\end{table}",
         ]
     return "\n".join(parts) + "\n"
+
+
+def _letters(block: Block) -> int:
+    """Return how many letters a row of a block needs, its widest entries side by side."""
+    lines = [[row, *(text for text, _ in cells_of(block, row))] for row in block.rows]
+    heads = [column.name for column in block.columns]
+    metrics = [metric_named(column.metric).heading for column in block.columns]
+    lines += [[block.row_title, *heads], ["", *metrics]]
+    widths = [max(map(len, texts)) for texts in zip(*lines, strict=True)]
+    return sum(widths) + 2 * len(widths) + len("PHANTOM") * block.is_phantom
 
 
 def _latex_grid(block: Block) -> list[str]:

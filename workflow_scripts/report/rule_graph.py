@@ -18,7 +18,7 @@ from workflow_scripts.files import write_text
 from workflow_scripts.report.cost import gpus_of
 from workflow_scripts.report.planned_jobs import PlannedJob, plan_jobs
 
-WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 150, 34, 26, 46, 12  # pixels
+WIDTH, HEIGHT, GAP_X, GAP_Y, MARGIN = 212, 34, 18, 46, 12  # pixels; a name of 31 letters fits
 GPU, CPU, LOCAL = "#f4c7a1", "#cfe0f3", "#eeeeee"
 NAMES = {GPU: "on a GPU", CPU: "submitted", LOCAL: "where Snakemake runs"}
 
@@ -34,8 +34,58 @@ def edges_of(jobs: Sequence[PlannedJob]) -> set[tuple[str, str]]:
     }
 
 
+def first_depths(jobs: Sequence[PlannedJob]) -> dict[str, int]:
+    """Return for each rule how many jobs, one after another, its first job waits for."""
+    maker = {path: number for number, job in enumerate(jobs) for path in job.outputs}
+    behind = [{maker[path] for path in job.inputs if path in maker} for job in jobs]
+    depth = [0] * len(jobs)
+    for _ in jobs:  # a longest path has fewer edges than there are jobs
+        deeper = [max((depth[one] + 1 for one in before), default=0) for before in behind]
+        if deeper == depth:
+            break
+        depth = deeper
+    found: dict[str, int] = {}
+    for job, own in zip(jobs, depth, strict=True):
+        found[job.rule] = min(found.get(job.rule, own), own)
+    return found
+
+
+def forward(edges: set[tuple[str, str]], first: Mapping[str, int]) -> set[tuple[str, str]]:
+    """Return the edges without those that lead back to a rule that runs earlier.
+
+    Jobs never form a circle, rules may: a manifest is made of corrupted copies, which are made
+    from a manifest.
+
+    Args:
+        edges: pairs of rules.
+        first: `first_depths`.
+    """
+    after: dict[str, set[str]] = {}
+    for start, end in edges:
+        after.setdefault(start, set()).add(end)
+
+    def reaches(start: str, goal: str) -> bool:
+        seen, waiting = {start}, [start]
+        while waiting:
+            new = after.get(waiting.pop(), set()) - seen
+            seen |= new
+            waiting += new
+        return goal in seen
+
+    return {
+        (start, end)
+        for start, end in edges
+        if (first[start], start) < (first[end], end) or not reaches(end, start)
+    }
+
+
 def layers_of(rules: Sequence[str], edges: set[tuple[str, str]]) -> list[list[str]]:
-    """Return the rules in layers: each below everything that it reads from."""
+    """Return the rules in layers: each below everything that it reads from.
+
+    Args:
+        rules: their names.
+        edges: pairs of rules without a circle.
+    """
     depth = dict.fromkeys(rules, 0)
     for _ in rules:  # a longest path has fewer edges than there are rules
         for before, after in sorted(edges):
@@ -50,7 +100,7 @@ def svg(jobs: Sequence[PlannedJob]) -> str:
     """Return the drawing."""
     rules = sorted({job.rule for job in jobs})
     edges = edges_of(jobs)
-    layers = layers_of(rules, edges)
+    layers = layers_of(rules, forward(edges, first_depths(jobs)))
     columns = max(len(layer) for layer in layers)
     width = 2 * MARGIN + columns * (WIDTH + GAP_X) - GAP_X
     height = 2 * MARGIN + len(layers) * (HEIGHT + GAP_Y)
@@ -61,7 +111,7 @@ def svg(jobs: Sequence[PlannedJob]) -> str:
             places[rule] = (left + column * (WIDTH + GAP_X), MARGIN + row * (HEIGHT + GAP_Y))
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
-        f'width="{width}" height="{height}" font-family="sans-serif" font-size="13">',
+        f'width="{width}" height="{height}" font-family="sans-serif" font-size="12">',
         "<title>Which rule feeds which</title>",
         *(_arrow(places[before], places[after]) for before, after in sorted(edges)),
         *(_box(places[rule], rule, _colour(rule, jobs)) for rule in rules),

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,25 @@ PANEL = 1.7  # inches
 NONE = "none"
 N_RESAMPLES = 500  # of the bands; the table's intervals have more
 Arrays = dict[str, NDArray[Any]]
+
+
+class Measured(NamedTuple):
+    """What a row of panels shows: column of the scores, label, factor to the shown unit."""
+
+    column: str
+    label: str
+    scale: float
+
+
+DICE = Measured("score_dice", "mean 3D Dice (%)", 100.0)
+LADDERS: dict[str, tuple[Measured, ...]] = {
+    "severity": (DICE,),
+    "agreement": (
+        DICE,
+        Measured("score_aula", "layer agreement (AULA)", 1.0),
+        Measured("score_entropy", "mean entropy (nat)", 1.0),
+    ),
+}
 
 
 def cases_figure(arrays: Arrays, title: str) -> Figure:
@@ -107,10 +126,17 @@ def _structure_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=7, frameon=False)
 
 
-def severity_figure(paths: Sequence[Path], title: str) -> Figure:
-    """Return mean Dice by strength of each artefact, a line a row of the table.
+def severity_figure(
+    paths: Sequence[Path], title: str, measures: Sequence[Measured] = (DICE,)
+) -> Figure:
+    """Return means by strength of each artefact, a line a row of the table.
 
     The band is the patient bootstrap's 95 % interval of the mean over the seeds.
+
+    Args:
+        paths: scores, one row a case at a strength.
+        title: of the figure.
+        measures: what is drawn, a row of panels each.
     """
     from matplotlib.figure import Figure
 
@@ -120,37 +146,42 @@ def severity_figure(paths: Sequence[Path], title: str) -> Figure:
         rows.setdefault(header.row, []).append(read_case_columns(header))
     first = next(iter(rows.values()))[0]
     corruptions = [one for one in dict.fromkeys(first["corruption"]) if one != NONE]
-    figure = Figure(figsize=(2.0 * len(corruptions) + 0.6, 3.1), layout="constrained")
-    axes = figure.subplots(1, len(corruptions), sharey=True, squeeze=False)[0]
-    for axis, corruption in zip(axes, corruptions, strict=True):
-        for number, (row, seeds) in enumerate(rows.items()):
-            style = (LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
-            _line(axis, seeds, corruption, row, style)
+    size = (2.0 * len(corruptions) + 0.6, 1.2 + 1.9 * len(measures))
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(measures), len(corruptions), sharey="row", squeeze=False)
+    for measure, panels in zip(measures, axes, strict=True):
+        panels[0].set_ylabel(measure.label)
+        for axis, corruption in zip(panels, corruptions, strict=True):
+            for number, (row, seeds) in enumerate(rows.items()):
+                style = (LINES[number % len(LINES)], MARKERS[number % len(MARKERS)])
+                _line(axis, seeds, (measure, corruption), row, style)
+    for axis, corruption in zip(axes[0], corruptions, strict=True):
         axis.set_title(corruption, fontsize=8)
+    for axis in axes[-1]:
         axis.set_xlabel("share of the drawn strength", fontsize=7)
-    axes[0].set_ylabel("mean 3D Dice (%)")
-    handles, labels = axes[0].get_legend_handles_labels()
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", fontsize=7, frameon=False)
     warn(figure, title, any(header.data == PHANTOM for header in headers))
     return figure
 
 
 def _line(
-    axis: Axes, seeds: Sequence[Arrays], corruption: str, row: str, style: tuple[str, str]
-) -> None:
-    """Draw one method's line and band in one panel."""
-    severities = sorted(set(seeds[0]["severity"]))
+    axis: Axes, seeds: Sequence[Arrays], what: tuple[Measured, str], row: str,
+    style: tuple[str, str],
+) -> None:  # fmt: skip
+    """Draw one method's line and band in one panel, of a measure and an artefact."""
+    (column, _, scale), corruption = what
     points = []
-    for severity in severities:
+    for severity in sorted(set(seeds[0]["severity"])):
         kind = NONE if severity == 0 else corruption
         chosen = [(one["severity"] == severity) & (one["corruption"] == kind) for one in seeds]
         pairs = list(zip(seeds, chosen, strict=True))
-        scores = [one["score_dice"][rows] for one, rows in pairs]
+        scores = [one[column][rows] for one, rows in pairs]
         patients = seeds[0]["patient_id"][chosen[0]]
         rng = named_rng(0, "severity band", corruption, str(severity))
         interval = mean_interval_over_patients(scores, patients, rng, N_RESAMPLES)
         mean = np.mean([np.nanmean(one) for one in scores])
-        points.append((severity, 100 * mean, 100 * interval.low, 100 * interval.high))
+        points.append((severity, scale * mean, scale * interval.low, scale * interval.high))
     x, y, low, high = map(np.array, zip(*points, strict=True))
     axis.plot(x, y, color=style[0], marker=style[1], markersize=3.5, linewidth=1.2, label=row)
     axis.fill_between(x, low, high, color=style[0], alpha=0.15, linewidth=0)
@@ -162,8 +193,8 @@ def draw(kind: str, paths: Sequence[Path], title: str) -> Figure:
     import matplotlib as mpl
 
     with mpl.rc_context(RC):
-        if kind == "severity":
-            return severity_figure(paths, title)
+        if kind in LADDERS:
+            return severity_figure(paths, title, LADDERS[kind])
         with np.load(paths[0], allow_pickle=False) as stored:
             arrays = dict(stored)
         maker: Callable[[Arrays, str], Figure]
@@ -175,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Draw one figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument(
-        "--kind", choices=("cases", "hard_examples", "severity"), required=True, help="of figure"
+        "--kind", choices=("cases", "hard_examples", *LADDERS), required=True, help="of figure"
     )
     parser.add_argument("--inputs", type=Path, nargs="+", required=True, help="arrays or scores")
     parser.add_argument("--title", required=True, help="of the figure")

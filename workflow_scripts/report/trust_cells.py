@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from workflow_scripts.report.long_form import Value
-from workflow_scripts.report.metric_catalogue import CHANCE, metric_named
+from workflow_scripts.report.metric_catalogue import CHANCE, CONSTANT, metric_named
 from workflow_scripts.report.rendering import (
     LATEX_SPECIAL,
     LEVEL,
@@ -27,13 +27,10 @@ LEGEND = {
 }
 YARDSTICKS = (
     "Yardsticks: the chance level (AUC, accuracy), no drop, a calibrated forecast (ECE), the "
-    "permutation null (gaps), no connection between doubt and error. After the word chance: "
-    "what chance alone gives."
+    "permutation null (gaps), no connection between doubt and error (rank correlation with Dice: "
+    "good above 0 for AULA, below 0 for entropy). After the word chance: what chance alone gives."
 )
-# the metrics of a column, the first that a row has is drawn
-DRAWN = ("mean_auc", "auc", "accuracy", "dice", "aula", "ece", "nll", "eo_p", "error_auc",
-         "spearman_dsc_aula", "spearman_dsc_entropy")  # fmt: skip
-WORDS = {  # what stands below a number
+WORDS = {  # what stands below a number; other metrics are not drawn
     "mean_auc": "mean AUC", "auc": "AUC", "accuracy": "accuracy", "dice": "Dice", "aula": "AULA",
     "ece": "ECE", "nll": "NLL (nat)", "eo_p": "EO_p", "error_auc": "AUC, entropy",
     "spearman_dsc_aula": "ρ, AULA", "spearman_dsc_entropy": "ρ, entropy",  # noqa: RUF001
@@ -51,11 +48,14 @@ class Shown(NamedTuple):
 
 def shown(values: Mapping[str, Value]) -> Shown | None:
     """Return what a cell shows, from its values by metric; None where nothing is drawn."""
-    names = (*(f"{one}{kind}" for kind in ("_drop", "_gap") for one in DRAWN), *DRAWN)
-    name = next((one for one in names if one in values), None)
-    if name is None:
+    known = {name: name.removesuffix("_drop").removesuffix("_gap") for name in values}
+    drawn = [name for name, measure in known.items() if measure in WORDS]
+    # what is lost or differs before a level, then in the order of the cell: its paper's first
+    drawn.sort(key=lambda name: name == known[name])
+    if not drawn:
         return None
-    value, words = values[name], WORDS[name.removesuffix("_drop").removesuffix("_gap")]
+    name = drawn[0]
+    value, words = values[name], WORDS[known[name]]
     number, ends = text_of(value.value, name), (value.ci_low, value.ci_high)
     interval = ""
     if not math.isnan(value.ci_low):
@@ -63,6 +63,9 @@ def shown(values: Mapping[str, Value]) -> Shown | None:
     null = values.get(f"{name}_null")
     if null is not None:
         words += f", chance {text_of(null.value, name)}"
+    constant = values.get(CONSTANT)
+    if constant is not None and constant.value > 0:  # one class for everybody has no gap
+        words += ", constant prediction"
     return Shown(number, interval, words, finding(name, value, values))
 
 

@@ -14,7 +14,8 @@ COLUMNS = (
 )  # fmt: skip
 SEGMENTATION, LADDER = "cooperative_training_dice", "cooperative_training_agreement"
 QUALITY, CORRELATION = "layer_ensembles_segmentation", "layer_ensembles_correlation"
-ID_OOD, CROCODILE, FAIRNESS = "ssl_transfer_id_ood", "crocodile_id_ood", "debiased_noise_fairness"
-PREDICTED = (CROCODILE, ID_OOD, SEGMENTATION, QUALITY, FAIRNESS)  # whose predictions are read
+ID_OOD, CROCODILE = "ssl_transfer_id_ood", "crocodile_id_ood"
+FAIRNESS, BACKBONES = "debiased_noise_fairness", "debiased_noise_backbones"
+PREDICTED = (CROCODILE, ID_OOD, SEGMENTATION, QUALITY, FAIRNESS, BACKBONES)  # files that are read
 LOOKED_UP = (*PREDICTED, LADDER, CORRELATION)  # whose values are copied
 FEWEST_PATIENTS = 10  # behind an interval (ours): a bootstrap of fewer covers too rarely

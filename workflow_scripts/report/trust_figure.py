@@ -52,7 +52,7 @@ HEADINGS = {
     HIDDEN_GAP: "gap, hidden\nattribute", "uncertainty against error": "doubt tells\nerror",
     "artefacts": "drop with\nartefacts", "layer agreement": "layer\nagreement",
 }  # fmt: skip
-CELL, LABEL, HEAD, FOOT = (0.83, 0.34), 3.0, 0.75, 0.75  # inches
+CELL, LABEL, HEAD, FOOT = (0.83, 0.34), 3.0, 0.75, 0.9  # inches
 
 
 def trust_figure(values: Sequence[Value]) -> Figure:
@@ -121,7 +121,8 @@ def _decorate(figure: Figure, is_phantom: bool) -> None:
     legend = figure.legend(handles=handles, loc="lower left", ncols=4, frameon=False, fontsize=7)
     legend.set_in_layout(False)
     below = (
-        "Percent, but for ρ, AULA and NLL. Dot: not measured. Fewer than "  # noqa: RUF001
+        "Percent, but for ρ (rank correlation with Dice: good above 0 for AULA, below 0 for "  # noqa: RUF001
+        "entropy), AULA and NLL. Dot: not measured.\nFewer than "
         f"{FEWEST_PATIENTS} patients: no interval. Compare down a column within one system only. "
         "Of 20 cells without any effect, about one is coloured."
     )
@@ -130,7 +131,7 @@ def _decorate(figure: Figure, is_phantom: bool) -> None:
     figure.text(0.01, 0.32 / figure.get_figheight(), below, fontsize=6.5, va="bottom")
     if is_phantom:
         warning = "PHANTOM: synthetic patients; says nothing about real data"
-        figure.text(0.01, 0.55 / figure.get_figheight(), warning, fontsize=8, fontweight="bold",
+        figure.text(0.01, 0.66 / figure.get_figheight(), warning, fontsize=8, fontweight="bold",
                     color="#B03A00", va="bottom")  # fmt: skip
 
 

@@ -236,13 +236,22 @@ def rows_of(headers: Sequence[Header], known: Known) -> list[Subject]:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Make the trust matrix in its three forms, and the list of its sources."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tables", type=Path, nargs="*", default=[], metavar="CSV")
-    parser.add_argument("--predictions", type=Path, nargs="*", default=[], metavar="PARQUET")
+    parser.add_argument(
+        "--tables", type=Path, nargs="*", default=[], metavar="CSV", help="tables in the long form"
+    )
+    parser.add_argument(
+        "--predictions",
+        type=Path,
+        nargs="*",
+        default=[],
+        metavar="PARQUET",
+        help="of the systems whose numbers are worked out here",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of bootstrap and permutations")
     parser.add_argument("--resamples", type=int, default=1000, help="of both; 0: none")
     parser.add_argument("--csv", type=Path, required=True, help="long form to write")
-    parser.add_argument("--markdown", type=Path, required=True)
-    parser.add_argument("--latex", type=Path, required=True)
+    parser.add_argument("--markdown", type=Path, required=True, help="to write (.md)")
+    parser.add_argument("--latex", type=Path, required=True, help="to write (.tex)")
     parser.add_argument("--sources", type=Path, required=True, help="files behind each cell, CSV")
     given = parser.parse_args(arguments)
     if given.resamples < 0:

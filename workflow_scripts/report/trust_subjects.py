@@ -12,6 +12,7 @@ from workflow_scripts.report.predictions import Header
 from workflow_scripts.report.trust_cases import ARTEFACTS, Judged, read_judged
 from workflow_scripts.report.trust_columns import (
     AGREEMENT,
+    BACKBONES,
     CALIBRATION_ID,
     CALIBRATION_OOD,
     CORRELATION,
@@ -147,17 +148,21 @@ def _crocodile(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 def _id_ood(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
-    """Yield a row for each data set that a probe met outside its own."""
-    for column, outside in sets.items():
-        train, _, test = column.partition(" to ")
-        inside = sets.get(f"{train} to {train}")
-        if test == train or inside is None:
+    """Yield a row for each data set that a probe met outside its own; one if it met none."""
+    for own, inside in sets.items():
+        train, _, test = own.partition(" to ")
+        if train != test:
             continue
-        header = inside[0].header
-        metrics = same("auc", "accuracy", "mean_per_class_accuracy", "chance")
-        places = ((ID, header.column), (OOD, column))
-        copies = tuple(Copy(to, header.table, row, place, metrics) for to, place in places)
-        yield Subject(_named(inside, f"{row}, {column}"), protocol, inside, outside, (), copies)
+        table = inside[0].header.table
+        names = (inside[0].header.metric, "accuracy", "mean_per_class_accuracy", "auc", "chance")
+        metrics = same(*dict.fromkeys(names))
+        others = [name for name in sets if name != own and name.startswith(f"{train} to ")]
+        for other in others or [own]:
+            copies = [Copy(ID, table, row, own, metrics)]
+            copies += [Copy(OOD, table, row, other, metrics)] * (other != own)
+            outside = sets[other] if other != own else ()
+            name = _named(inside, f"{row}, {other}")
+            yield Subject(name, protocol, inside, outside, (), tuple(copies))
 
 
 def _segmenter(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
@@ -181,7 +186,7 @@ def _segmenter(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 def _layer_ensembles(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
-    signs = [f"spearman_dsc_{one}" for one in ("entropy", "mutual_information", "variance", "aula")]
+    signs = [f"spearman_dsc_{one}" for one in ("aula", "entropy", "mutual_information", "variance")]
     for column, inside in sets.items():
         copies = (
             Copy(ID, QUALITY, row, column, {"dsc": "dice", **same("mhd_mm", "mhd_px")}),
@@ -213,4 +218,5 @@ READERS: dict[str, Callable[[str, str, Sets], Iterator[Subject]]] = {
     SEGMENTATION: _segmenter,
     QUALITY: _layer_ensembles,
     FAIRNESS: _debiased,
+    BACKBONES: _debiased,
 }

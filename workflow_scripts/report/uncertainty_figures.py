@@ -14,20 +14,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_atomic
 from workflow_scripts.metrics.quality_control import (
     area_under,
     fractions,
-    ideal_corner,
     quality_control_curve,
+    reference_lines,
 )
 from workflow_scripts.predictions import PHANTOM
 from workflow_scripts.problems import refuse
 from workflow_scripts.report.figures import DPI, GREY, PALE, RC
-from workflow_scripts.report.kinds.uncertainty import Scores, read_scores, suspicion
+from workflow_scripts.report.kinds.uncertainty import (
+    FLAGGED_GOAL,
+    Scores,
+    control_curve,
+    read_scores,
+)
 from workflow_scripts.report.long_form import Value, read_values
 from workflow_scripts.report.predictions import read_headers
 
@@ -35,10 +39,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+STYLES = {"multi_head": "-.", "deep_ensembles": "--"}  # equal curves stay visible
 COLOURS = {"multi_head": "#56B4E9", "deep_ensembles": "#E69F00", "layer_ensembles": "#0072B2"}
 PANEL_WIDTH, PANEL_HEIGHT = 3.1, 2.7  # inches
 PANELS_A_ROW = 4
-FLAGGED_GOAL = 0.05  # of bad cases left (Fig. 2)
+TITLE = 8  # points
 BAND = 0.1  # standard deviations over cases, up and down (Fig. 3)
 PRINTED_SKIPS = (1, 3, 5, 7, 9)  # at which Fig. 3 prints the Dice
 
@@ -54,8 +59,9 @@ class Panel(NamedTuple):
 
 def panels_of(paths: Sequence[Path]) -> list[Panel]:
     """Return the panels, in the order of the files; the first seed of each run is drawn."""
-    firsts = [header for header in read_headers(paths) if header.seed == 0]
-    firsts = firsts or list(read_headers(paths))
+    headers = read_headers(paths)
+    first = min((header.seed for header in headers), default=0)
+    firsts = [header for header in headers if header.seed == first]
     groups: dict[tuple[str, str], list[Scores]] = {}
     for header in firsts:
         key = (header.protocol, header.column)
@@ -73,35 +79,33 @@ def quality_control(panels: Sequence[Panel]) -> Figure:
     for axis, panel in zip(axes, panels, strict=False):
         _draw_control(axis, panel)
     data = {one.header.data for panel in panels for one in panel.scores}
-    _title(figure, "Segmentation quality control", PHANTOM in data)
+    seed = panels[0].scores[0].header.seed
+    _title(figure, f"Segmentation quality control, seed {seed}", PHANTOM in data)
     return figure
 
 
 def _draw_control(axis: Axes, panel: Panel) -> None:
-    curves: list[NDArray[np.float64]] = []
-    ideals: list[NDArray[np.float64]] = []
+    ideals = []
     for one in panel.scores:
-        is_bad = one.columns[f"is_bad{panel.suffix}"] > 0
-        curve = quality_control_curve(is_bad, suspicion(one, panel.suffix))
-        dice = np.nan_to_num(one.columns[f"dsc{panel.suffix}"], nan=1.0)
-        ideals.append(quality_control_curve(is_bad, -dice))
-        curves.append(curve)
+        curve = control_curve(one, panel.suffix)
+        dice = np.nan_to_num(one.columns[f"dsc{panel.suffix}"], nan=1.0)  # undefined: never bad
+        ideals.append(quality_control_curve(one.columns[f"is_bad{panel.suffix}"] > 0, -dice))
         label = f"{one.header.row}, AUC {area_under(curve):.3f}"
-        axis.plot(fractions(), curve, color=COLOURS.get(one.header.row, GREY), label=label, lw=1.4)
-    highest = max(float(curve[0]) for curve in ideals)
-    corner, lowest = ideal_corner(ideals[0])
-    axis.fill([0, corner, 0], [highest, lowest, 0], color=PALE, label="ideal", zorder=0)
-    axis.plot([0, 1], [highest, 0], "k--", lw=0.8, label="random")
+        colour, style = COLOURS.get(one.header.row, GREY), STYLES.get(one.header.row, "-")
+        axis.plot(fractions(), curve, style, color=colour, label=label, lw=1.4)
+    start, corner, lowest = reference_lines(ideals)
+    axis.fill([0, corner, 0], [start, lowest, 0], color=PALE, label="ideal", zorder=0)
+    axis.plot([0, 1], [start, 0], "k", lw=0.6, label="random")
     axis.axhline(FLAGGED_GOAL, color="k", ls=":", lw=0.8, label="5 %")
     structure = panel.suffix.removeprefix("_").upper() or "all structures"
+    axis.set_title(f"{panel.column}, {structure} ({panel.protocol})", fontsize=TITLE)
     axis.set(
-        title=f"{panel.column}, {structure} ({panel.protocol})",
         xlabel="fraction flagged",
         ylabel="bad cases left",
         xlim=(0, 1),
-        ylim=(0, max(1.1 * highest, 2 * FLAGGED_GOAL)),
+        ylim=(0, max(1.6 * start, 2 * FLAGGED_GOAL)),
     )
-    axis.legend(fontsize=6, frameon=False)
+    axis.legend(fontsize=6, loc="upper right", framealpha=0.8, edgecolor="none")
 
 
 def skips(values: Sequence[Value]) -> Figure:
@@ -111,7 +115,8 @@ def skips(values: Sequence[Value]) -> Figure:
     for axis, (protocol, column) in zip(axes, places, strict=False):
         here = [one for one in values if (one.protocol, one.column) == (protocol, column)]
         _draw_sweep(axis, here)
-        axis.set(title=f"{column} ({protocol})", xlabel="heads left out", ylabel="NLL (nat)")
+        axis.set_title(f"{column} ({protocol})", fontsize=TITLE)
+        axis.set(xlabel="heads left out", ylabel="NLL (nat)")
     _title(figure, "NLL and Dice when the first heads are left out", values[0].data == PHANTOM)
     return figure
 
@@ -123,18 +128,21 @@ def _draw_sweep(axis: Axes, values: Sequence[Value]) -> None:
     nll = np.array([found[row, "nll"] for row in rows])
     spread = np.array([found[row, "nll_std"] for row in rows])
     colour = COLOURS["layer_ensembles"]
-    axis.plot(numbers, nll, color=colour, marker="o", ms=3, label="layer ensembles")
+    axis.plot(
+        numbers, nll, color=colour, marker="o", ms=3, label="layer ensembles (DSC at the points)"
+    )
     axis.fill_between(numbers, nll - BAND * spread, nll + BAND * spread, color=colour, alpha=0.2)
     if ("deep_ensembles", "nll") in found:
-        level, dice = found["deep_ensembles", "nll"], found["deep_ensembles", "dsc"]
-        label = f"deep ensembles, DSC {dice:.3f}"
+        level, dice, std = (found["deep_ensembles", name] for name in ("nll", "dsc", "dsc_std"))
+        label = f"deep ensembles, DSC {dice:.3f} ({std:.2f})"
         axis.axhline(level, color=COLOURS["deep_ensembles"], ls="--", label=label)
     printed = [n for n in numbers if n in PRINTED_SKIPS] or numbers.tolist()
     for number in printed:
-        dice = found[f"skip {number}", "dsc"]
+        dice, std = found[f"skip {number}", "dsc"], found[f"skip {number}", "dsc_std"]
         at = (number, float(nll[numbers.tolist().index(number)]))
-        axis.annotate(f"{dice:.3f}", at, (0, 7), textcoords="offset points", ha="center", size=6)
-    axis.margins(y=0.2)
+        words = f"{dice:.3f}\n({std:.2f})"
+        axis.annotate(words, at, (0, 6), textcoords="offset points", ha="center", size=5)
+    axis.margins(y=0.25)
     axis.legend(fontsize=6, frameon=False)
 
 

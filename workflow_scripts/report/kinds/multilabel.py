@@ -41,6 +41,11 @@ class HeadResult(NamedTuple):
     resampled: dict[str, Floats]  # metric to means over the seeds, shape (R,)
     n: int  # cases
     n_patients: int
+    group_n: dict[str, int]  # cases of each subgroup
+
+    def cases_behind(self, metric: str) -> int:
+        """Return how many cases a metric rests on: all, or those of its subgroup."""
+        return self.group_n.get(metric.removeprefix("mean_auc_"), self.n)
 
 
 def table_values(cells: Sequence[Cell], resampling: Resampling, jobs: int) -> tuple[Value, ...]:
@@ -115,7 +120,8 @@ def head_result(
             drawn = statistics.resampled(parts, n_patients, rng, resampling.resamples, len(place))
             for name, values in summarised(names, drawn, findings).items():
                 sums[name] = sums.get(name, np.zeros(len(values))) + values / len(seeds)
-    return HeadResult(per_seed, sums, len(place), n_patients)
+    group_n = {name: int(chosen.sum()) for name, chosen in subgroups(first).items()}
+    return HeadResult(per_seed, sums, len(place), n_patients, group_n)
 
 
 def statistics_of(
@@ -179,7 +185,14 @@ def summarised(names: Sequence[str], values: Floats, findings: Sequence[str]) ->
 def head_values(headers: Sequence[Header], result: HeadResult) -> list[Value]:
     """Return the values of one row and column; the chance level of the mean AUC last."""
     values = [
-        _value(headers, name, per_seed, result.resampled.get(name), result)
+        _value(
+            headers,
+            name,
+            per_seed,
+            result.resampled.get(name),
+            result.cases_behind(name),
+            result.n_patients,
+        )
         for name, per_seed in result.per_seed.items()
     ]
     no_bounds = (math.nan, math.nan)
@@ -190,7 +203,7 @@ def head_values(headers: Sequence[Header], result: HeadResult) -> list[Value]:
 def drop_values(headers: Sequence[Header], inside: HeadResult, outside: HeadResult) -> list[Value]:
     """Return what ranking loses from ID to OOD: ID minus OOD, of each seed and each resample."""
     values = []
-    both = HeadResult({}, {}, inside.n + outside.n, min(inside.n_patients, outside.n_patients))
+    n_patients = min(inside.n_patients, outside.n_patients)
     for name, at_home in inside.per_seed.items():
         if name in ("ece", "brier"):  # not a loss of ranking; stated for ID and OOD
             continue
@@ -199,20 +212,21 @@ def drop_values(headers: Sequence[Header], inside: HeadResult, outside: HeadResu
         drawn = None
         if name in inside.resampled and name in outside.resampled:
             drawn = inside.resampled[name] - outside.resampled[name]
-        values.append(_value(headers, f"{name}_drop", lost, drawn, both))
+        n = inside.cases_behind(name) + outside.cases_behind(name)
+        values.append(_value(headers, f"{name}_drop", lost, drawn, n, n_patients))
     return values
 
 
 def _value(
     headers: Sequence[Header], name: str, per_seed: Sequence[float], drawn: Floats | None,
-    result: HeadResult,
+    n: int, n_patients: int,
 ) -> Value:  # fmt: skip
     bounds = (math.nan, math.nan)
     if drawn is not None and not np.isnan(per_seed).any():
-        interval = statistics.central_interval(drawn, result.n_patients)
+        interval = statistics.central_interval(drawn, n_patients)
         bounds = (interval.low, interval.high)
     kind = "none" if math.isnan(bounds[0]) else "patient bootstrap"
-    return value_of(headers, name, per_seed, bounds, result.n, kind)
+    return value_of(headers, name, per_seed, bounds, n, kind)
 
 
 def _values(parts: Sequence[ManyStatistic], drawn: Counts) -> Floats:

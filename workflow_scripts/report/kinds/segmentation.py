@@ -301,10 +301,10 @@ def _test_values(
     part: Part, test: statistics.PairedTest, p_value: float, above: float
 ) -> list[Value]:
     numbers = {
-        "dice_seeds_above": above,
         "dice_p_value": p_value,
         "dice_effect": test.effect,
         "dice_median_difference": test.median_difference,
+        "dice_seeds_above": above,
     }
     n_seeds = len(part.headers)
     return [

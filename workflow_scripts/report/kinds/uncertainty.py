@@ -8,14 +8,18 @@ with its name behind. What each metric means: docs/explanation/layer_ensembles.m
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.metrics.quality_control import area_under, quality_control_curve
+from workflow_scripts.metrics.quality_control import (
+    area_under,
+    flagged_until,
+    quality_control_curve,
+)
 from workflow_scripts.metrics.statistics import (
     Interval,
     holm,
@@ -36,6 +40,7 @@ CORRELATION, SKIPS = "layer_ensembles_correlation", "layer_ensembles_skips"
 PAPER = "paper"  # its tables put the largest finite distance in place of an infinite one
 QUALITIES, SIGNS = ("dsc", "mhd_mm", "mhd_px"), ("entropy", "mutual_information", "variance")
 AREA = "aula"
+FLAGGED_GOAL = 0.05  # of bad cases left (Fig. 2)
 NO_BOUNDS = (math.nan, math.nan)
 
 
@@ -228,9 +233,8 @@ def correlation_values(cell: Cell, resampling: Resampling) -> tuple[Value, ...]:
         signs = [sign for sign in (*SIGNS, AREA) if sign in first]
         values += [_correlation(cell, scores, quality, sign, resampling) for sign in signs]
     for suffix in (n.removeprefix("is_bad") for n in first if n.startswith("is_bad")):
-        areas = [control_area(one, suffix) for one in scores]
-        n = len(scores[0].images)
-        values.append(value_of(cell, f"qc_auc{suffix}", areas, NO_BOUNDS, n, "none"))
+        curves = [control_curve(one, suffix) for one in scores]
+        values += control_values(cell, curves, suffix, len(scores[0].images))
     return tuple(values)
 
 
@@ -254,7 +258,21 @@ def suspicion(one: Scores, suffix: str) -> Floats:
     return one.columns[f"class_variance{suffix}" if suffix else "variance"]
 
 
-def control_area(one: Scores, suffix: str) -> float:
-    """Return the area under the quality-control curve of one seed."""
+def control_curve(one: Scores, suffix: str) -> Floats:
+    """Return the quality-control curve of one seed."""
     is_bad = one.columns[f"is_bad{suffix}"] > 0
-    return area_under(quality_control_curve(is_bad, suspicion(one, suffix)))
+    return quality_control_curve(is_bad, suspicion(one, suffix))
+
+
+def control_values(cell: Cell, curves: Sequence[Floats], suffix: str, n: int) -> list[Value]:
+    """Return what Fig. 2 says in numbers: its area, where it starts, what has to be flagged."""
+    read_off: dict[str, Callable[[Floats], float]] = {
+        "qc_auc": area_under,
+        "qc_start": lambda curve: float(curve[0]),
+        "qc_flagged_5": partial(flagged_until, level=FLAGGED_GOAL),
+        "qc_flagged_0": partial(flagged_until, level=0.0),
+    }
+    return [
+        value_of(cell, f"{name}{suffix}", [read(one) for one in curves], NO_BOUNDS, n, "none")
+        for name, read in read_off.items()
+    ]
