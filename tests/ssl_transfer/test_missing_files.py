@@ -59,7 +59,9 @@ STEPS: list[tuple[Callable[[Sequence[str] | None], None], list[str], list[str]]]
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("step", "words", "named"), STEPS, ids=lambda one: str(one)[:40])
+@pytest.mark.parametrize(
+    ("step", "words", "named"), STEPS, ids=lambda one: getattr(one, "__module__", str(one)[:40])
+)
 def test_missing_files_are_named(
     step: Callable[[Sequence[str] | None], None],
     words: list[str],
