@@ -52,7 +52,7 @@ HEADINGS = {
     HIDDEN_GAP: "gap, hidden\nattribute", "uncertainty against error": "doubt tells\nerror",
     "artefacts": "drop with\nartefacts", "layer agreement": "layer\nagreement",
 }  # fmt: skip
-CELL, LABEL, HEAD, FOOT = (0.83, 0.34), 3.0, 0.75, 0.9  # inches
+CELL, LETTER, HEAD, FOOT = (0.83, 0.34), 0.053, 0.75, 0.9  # inches; of 6.5 points, on average
 
 
 def trust_figure(values: Sequence[Value]) -> Figure:
@@ -62,11 +62,12 @@ def trust_figure(values: Sequence[Value]) -> Figure:
     rows = best_protocol(values)
     present = {value.column for value in values}
     columns = [name for name in COLUMNS if name in present]
-    width = LABEL + CELL[0] * len(columns) + 0.1
+    label = 0.2 + LETTER * max(map(len, rows), default=0)
+    width = label + CELL[0] * len(columns) + 0.1
     height = HEAD + CELL[1] * len(rows) + FOOT
     figure = Figure(figsize=(width, height))
     axis = figure.add_axes(
-        (LABEL / width, FOOT / height, 1 - (LABEL + 0.1) / width, 1 - (HEAD + FOOT) / height)
+        (label / width, FOOT / height, 1 - (label + 0.1) / width, 1 - (HEAD + FOOT) / height)
     )
     axis.set_xlim(0, len(columns))
     axis.set_ylim(len(rows), 0)
