@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from workflow_scripts.predictions import data_name
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.metric_catalogue import LOWER, METRICS, SHOWN_METRICS, plain
 from workflow_scripts.report.rendering import DASH, Column, blocks, entry, heading, latex, markdown
@@ -178,3 +179,14 @@ def test_each_metric_is_printed_in_its_own_unit_and_its_better_direction_is_bold
     page = markdown("t", [block])
     assert "| a | **90.00** | 12.3 |" in page
     assert "| b | 80.00 | **2.3** |" in page
+
+
+def test_rows_of_seeded_weights_on_real_images_are_named_below_the_table() -> None:
+    key, other = ("released", "moco-v2", "my_set"), ("released", "supervised_r50", "my_set")
+    values = [
+        *values_of({key: 0.5}, data=data_name("my_set", False, False)),
+        *values_of({other: 1}),
+    ]
+    for page in (markdown("t", blocks(values)), latex("t", blocks(values))):
+        assert re.search(r"Untrained, seeded weights: moco-v2\.", page)
+    assert "Untrained" not in markdown("t", blocks(values_of({other: 1})))

@@ -250,6 +250,9 @@ def legend(block: Block) -> str:
         f"{_span(counts)} {unit} a cell, {_span(seeds)} seed{'s' * (seeds != [1])}.",
         f"{'Bold: best of its column. ' * bool(block.best)}{DASH}: undefined. Empty: not run.",
     ]
+    untrained = dict.fromkeys(row for (row, _), v in block.values.items() if v.is_untrained)
+    if untrained:
+        parts.append(f"Untrained, seeded weights: {', '.join(untrained)}.")
     if block.is_tested:
         parts.append(
             f"{MARK}: differs from the row it is compared with "
