@@ -45,7 +45,7 @@ ROWS: tuple[tuple[Panel, ...], ...] = (
     ),
     (
         Panel("figures/cooperative_training_severity-*.png", "Does it survive artefacts?"),
-        Panel("figures/debiased_noise_plane.png", "Is it fair, and accurate?"),
+        Panel("figures/debiased_noise_fairness_plane.png", "Is it fair, and accurate?"),
     ),
 )
 
