@@ -20,6 +20,8 @@ if sys.argv[1:] == ["wait"]:
     open("started", "w").write(str(os.getpid()))
     import time
     time.sleep(60)
+if sys.argv[1:] == ["threads"]:
+    print(__import__("torch").get_num_threads())
 if sys.argv[1:] == ["die"]:
     os.kill(os.getpid(), 9)
 sys.exit(int(sys.argv[1]) if sys.argv[1:] and sys.argv[1].isdigit() else 0)
@@ -35,11 +37,11 @@ def folder(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pat
     return place
 
 
-def call(folder: Path, *words: str) -> subprocess.Popen[str]:
+def call(folder: Path, *words: str, **environment: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "workflow_scripts.warm", "-m", "step", *words],
         cwd=folder,
-        env={**os.environ, "STEP_WORD": "hello", "TMPDIR": str(folder)},
+        env={**os.environ, "STEP_WORD": "hello", "TMPDIR": str(folder), **environment},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -53,6 +55,13 @@ def test_step_gets_folder_environment_arguments_and_warm_libraries(folder: Path)
     assert err.startswith("warm")
     assert "CPU-s" in err.splitlines()[-1]
     assert step.returncode == 0
+
+
+def test_step_has_its_own_callers_threads(folder: Path) -> None:
+    """Not those of the caller that started the warm process: sums would differ in last bits."""
+    for threads in ("1", "3", "2"):
+        out, _ = call(folder, "threads", OMP_NUM_THREADS=threads).communicate(timeout=300)
+        assert out.split()[-1] == threads
 
 
 def test_exit_status_and_death_by_signal_are_passed_on(folder: Path) -> None:

@@ -209,6 +209,7 @@ def _work(request: dict[str, object], streams: list[int]) -> NoReturn:
     os.environ.update(request["environment"])  # type: ignore[call-overload]
     sys.path[0] = str(request["folder"])
     sys.argv = arguments
+    _set_threads()
     sys.modules["__mp_main__"] = StepMain("__mp_main__")  # not the warm process's module
     status = 1
     try:
@@ -222,6 +223,18 @@ def _work(request: dict[str, object], streams: list[int]) -> NoReturn:
         sys.excepthook(*sys.exc_info())
     finally:
         _finish(status)
+
+
+def _set_threads() -> None:
+    """Give the imported libraries the threads that they would find at a start afresh.
+
+    They read the environment once, when the warm process started: that of its first caller. How
+    many threads share a sum decides its last bits.
+    """
+    from workflow_scripts.speed import set_threads  # here: edited code is read afresh
+
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    set_threads(int(given) if given.isdecimal() else len(os.sched_getaffinity(0)))
 
 
 def _finish(status: int) -> NoReturn:
