@@ -5,13 +5,22 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
+from safetensors.numpy import save
 
 from workflow_scripts import code_digest as digests
 from workflow_scripts.command_line import run
-from workflow_scripts.files import sha256_of, write_atomic, write_json, write_text
+from workflow_scripts.files import (
+    sha256_of,
+    write_atomic,
+    write_json,
+    write_safetensors,
+    write_text,
+)
 from workflow_scripts.problems import MAX_SHOWN, InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng, stream_seed
 
@@ -34,6 +43,20 @@ def test_json_with_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="JSON compliant"):
         write_json(tmp_path / "a.json", {"value": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_equal_tensors_give_equal_bytes_that_others_can_read(tmp_path: Path) -> None:
+    tensors = {"b": np.arange(6.0).reshape(2, 3), "a": np.ones(3, np.float32)}
+    about = {f"key {i}": "é" * i for i in range(20)}
+    for i in range(5):  # the library's own order of the metadata changes
+        write_safetensors(tmp_path / f"{i}.safetensors", save(tensors, about))
+    assert len({sha256_of(file) for file in tmp_path.iterdir()}) == 1
+    file = tmp_path / "0.safetensors"
+    with safe_open(file, "np") as found:
+        assert found.metadata() == about
+        assert all(np.array_equal(found.get_tensor(name), one) for name, one in tensors.items())
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_sha256_is_the_one_of_the_bytes(tmp_path: Path) -> None:

@@ -40,6 +40,22 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def write_safetensors(path: Path, content: bytes) -> None:
+    """Write what safetensors' `save` returned, whole or not at all, its metadata in order.
+
+    Not by the library's `save_file`: only the owner could read the file. The library's order of
+    the metadata differs from run to run; in order, equal content has equal bytes.
+    """
+    size = int.from_bytes(content[:8], "little")  # of the header, JSON padded with blanks
+    header = json.loads(content[8 : 8 + size])
+    if "__metadata__" in header:
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    ordered = len(text).to_bytes(8, "little") + text + content[8 + size :]
+    write_atomic(path, lambda partial: void(partial.write_bytes(ordered)))
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in `path`."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

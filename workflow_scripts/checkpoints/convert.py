@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from workflow_scripts.checkpoints.formats import format_named, library_of
 from workflow_scripts.checkpoints.options import CheckpointOptions, parse_options, split_name
 from workflow_scripts.command_line import run
-from workflow_scripts.files import read_json, sha256_of, write_json
+from workflow_scripts.files import read_json, sha256_of, write_json, write_safetensors
 from workflow_scripts.problems import refuse
 
 if TYPE_CHECKING:
@@ -80,14 +80,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     options = parse_options(given.options)
 
+    from safetensors.torch import save
+
     from workflow_scripts.checkpoints.certificate import make_certificate
-    from workflow_scripts.checkpoints.source_file import write_safetensors
 
     if given.receipt is not None:
         require_receipt(given.source, given.receipt)
     converted = convert(options, given.source)
     given.certificate.unlink(missing_ok=True)  # an old one must not vouch for a new backbone
-    write_safetensors(given.backbone, converted.tensors)
+    write_safetensors(given.backbone, save(dict(converted.tensors)))
     certificate = make_certificate(
         given.checkpoint, options, given.source, converted, given.backbone
     )

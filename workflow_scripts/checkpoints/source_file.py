@@ -21,7 +21,7 @@ from workflow_scripts.checkpoints.file_kind import (
     shown,
     start_of,
 )
-from workflow_scripts.files import sha256_of, void, write_atomic
+from workflow_scripts.files import sha256_of, write_atomic
 from workflow_scripts.problems import refuse
 
 PICKLE_START = b"\x80"  # the format of torch before 1.6
@@ -45,18 +45,6 @@ def write_phantom_torch(path: Path, content: Mapping[str, Any], zip_format: bool
             handle.write(PHANTOM_MARK)
 
     write_atomic(path, write)
-
-
-def write_safetensors(
-    path: Path, tensors: Mapping[str, torch.Tensor], is_phantom: bool = False
-) -> None:
-    """Save tensors as safetensors; a phantom's mark stands in the header's metadata.
-
-    By way of bytes, because the library's own writer makes a file that only its owner can read.
-    """
-    metadata = {"phantom": PHANTOM_MARK.decode()} if is_phantom else None
-    content = safetensors.torch.save(dict(tensors), metadata)
-    write_atomic(path, lambda partial: void(partial.write_bytes(content)))
 
 
 def is_safetensors(path: Path) -> bool:

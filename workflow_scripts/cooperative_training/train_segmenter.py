@@ -25,7 +25,7 @@ from workflow_scripts.cooperative_training.methods import METHODS
 from workflow_scripts.cooperative_training.patients import Patients, check_leaks, patients_of
 from workflow_scripts.cooperative_training.protocols import TRAINING, TrainingProtocol
 from workflow_scripts.cooperative_training.tested import read_manifest
-from workflow_scripts.files import sha256_of, write_atomic, write_json
+from workflow_scripts.files import sha256_of, write_json, write_safetensors
 from workflow_scripts.problems import refuse
 from workflow_scripts.training.accumulation import share_batch
 from workflow_scripts.training.devices import Devices, add_device_arguments, request_of, set_up
@@ -248,12 +248,12 @@ def write_outputs(run: Run, pieces: Pieces) -> None:
     """Write the best weights and what they are, on rank 0."""
     if not run.devices.ranks.is_first:
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     pieces.best.restore(pieces.networks)
     weights = {key: one.contiguous().cpu() for key, one in pieces.networks.state_dict().items()}
     given, selection = run.options, pieces.selection
-    write_atomic(given.weights, lambda partial: save_file(weights, partial))
+    write_safetensors(given.weights, save(weights))
     write_json(
         given.out,
         {

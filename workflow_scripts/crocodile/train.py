@@ -35,7 +35,7 @@ from workflow_scripts.crocodile.protocols import PROTOCOLS, CrocodileOptions
 from workflow_scripts.crocodile.settings import LossWeights, Schedule, Shape, record
 from workflow_scripts.crocodile.variants import VARIANTS, Variant
 from workflow_scripts.datasets.chest_findings import NINE
-from workflow_scripts.files import write_atomic, write_json
+from workflow_scripts.files import write_json, write_safetensors
 from workflow_scripts.problems import refuse
 from workflow_scripts.training import streams
 from workflow_scripts.training.accumulation import BatchSharing, share_batch
@@ -310,7 +310,7 @@ def write_outputs(
     given: argparse.Namespace, plan: Plan, sources: list[Dataset], devices: Devices, pieces: Pieces
 ) -> None:
     """Write the best weights, and the record that rebuilds the network."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from workflow_scripts.crocodile import build
 
@@ -321,7 +321,7 @@ def write_outputs(
         name: tensor.detach().cpu().contiguous()
         for name, tensor in pieces.objective.model.state_dict().items()
     }
-    write_atomic(given.model, lambda partial: save_file(weights, str(partial)))
+    write_safetensors(given.model, save(weights))
     selection = pieces.selection
     origin = build.about_trunk(plan.shape, given.backbone, given.certificate)
     content = {

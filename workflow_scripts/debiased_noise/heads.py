@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from workflow_scripts.files import read_json, sha256_of, write_atomic, write_json
+from workflow_scripts.files import read_json, sha256_of, write_json, write_safetensors
 from workflow_scripts.problems import refuse
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ AGAIN = "train the head again"
 
 def write_head(path: Path, head: nn.Linear, card: Mapping[str, Any]) -> None:
     """Write a head, and its card after it."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     tensors = {WEIGHT: head.weight, BIAS: head.bias}
     content = {name: one.detach().cpu().contiguous() for name, one in tensors.items()}
-    write_atomic(path, lambda partial: save_file(content, str(partial)))
+    write_safetensors(path, save(content))
     write_json(path.with_suffix(".json"), {**card, "sha256": sha256_of(path)})
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from workflow_scripts.files import read_json, sha256_of, write_atomic, write_json
+from workflow_scripts.files import read_json, sha256_of, write_json, write_safetensors
 from workflow_scripts.problems import refuse
 
 if TYPE_CHECKING:
@@ -76,10 +76,10 @@ def require_noise(where: str, noise: NDArray[Any], size_px: int | None) -> Noise
 
 def write_edit(path: Path, noise: Noise, card: Mapping[str, Any]) -> None:
     """Write edit and card; the card gets size, norms and hash, and is written last."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     require_noise(str(path), noise, None)
-    write_atomic(path, lambda partial: save_file({KEY: np.ascontiguousarray(noise)}, str(partial)))
+    write_safetensors(path, save({KEY: np.ascontiguousarray(noise)}))
     about = {"size_px": int(noise.shape[0]), **norms(noise), "sha256": sha256_of(path)}
     write_json(card_path(path), {**card, **about})
 

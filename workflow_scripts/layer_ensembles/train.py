@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from workflow_scripts.command_line import run
-from workflow_scripts.files import write_atomic
+from workflow_scripts.files import write_safetensors
 from workflow_scripts.layer_ensembles.cases import (
     Cases,
     TrainingSlices,
@@ -274,7 +274,7 @@ def open_session(training: Training) -> TrainingSession:
 
 def save_networks(training: Training) -> None:
     """Write the best weights, with what a reader must know to build the networks again."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if not training.devices.ranks.is_first:
         return
@@ -290,7 +290,7 @@ def save_networks(training: Training) -> None:
         "val_loss": repr(training.selection.best),
     }
     tensors = {k: v.detach().cpu().contiguous() for k, v in training.networks.state_dict().items()}
-    write_atomic(given.out, lambda partial: save_file(tensors, partial, metadata))
+    write_safetensors(given.out, save(tensors, metadata))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors.torch import save
+
 from workflow_scripts.checkpoints.backbone import classifier_prefixes
 from workflow_scripts.checkpoints.conversion import ConvertedTensors, take_tensors
+from workflow_scripts.checkpoints.file_kind import PHANTOM_MARK
 from workflow_scripts.checkpoints.source_file import (
     is_safetensors,
     read_safetensors,
     read_torch,
     state_dict_of,
     write_phantom_torch,
-    write_safetensors,
 )
 from workflow_scripts.checkpoints.synthetic import phantom_tensors
+from workflow_scripts.files import write_safetensors
 
 LIBRARY = "timm"
 
@@ -35,6 +38,6 @@ def write_phantom(path: Path, architecture: str, seed: int) -> None:
     """Write the tensors as the model hub does; the suffix of `path` decides the container."""
     tensors = phantom_tensors(LIBRARY, architecture, seed)
     if path.suffix == ".safetensors":
-        write_safetensors(path, tensors, is_phantom=True)
+        write_safetensors(path, save(tensors, {"phantom": PHANTOM_MARK.decode()}))
         return
     write_phantom_torch(path, tensors)
