@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from workflow_scripts.datasets.biased_split import ATTRIBUTES, belongs
 from workflow_scripts.files import read_json, sha256_of
-from workflow_scripts.problems import InputError, Problem, refuse
+from workflow_scripts.problems import refuse, require_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def read_cohort(given: argparse.Namespace, image_ids: Sequence[str]) -> Cohort:
     """
     import pandas as pd
 
-    _require_files([given.manifest, given.card, given.leak_free])
+    require_files([given.manifest, given.card, given.leak_free])
     _require_leak_free(given.leak_free, given.manifest)
     card = read_json(given.card)
     table = pd.read_parquet(given.manifest).set_index("image_id", drop=False)
@@ -143,16 +143,6 @@ def _targets(
         raise refuse(str(where), "targets 0 or 1", "unknown ones", advice)
     first, second = (str(name).removeprefix(FINDING) for name in names)
     return targets, (first, second)
-
-
-def _require_files(paths: Sequence[Path]) -> None:
-    problems = [
-        Problem(str(path), "a file", "none", "check the path, or run the rule that makes it")
-        for path in paths
-        if not path.is_file()
-    ]
-    if problems:
-        raise InputError(problems)
 
 
 def _require_leak_free(certificate: Path, manifest: Path) -> None:
