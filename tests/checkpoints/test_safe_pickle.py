@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_scripts.checkpoints.safe_pickle import (
@@ -108,7 +108,6 @@ def test_a_record_of_an_unknown_class_is_inert(tmp_path: Path) -> None:
     assert content.arguments == ("content",)
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.integers(1, 4), max_size=4),
     st.sampled_from(["f4", "f8", "i4", "i8", "u1", "bool", ">f4"]),

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
@@ -114,7 +114,6 @@ def test_crc32c_has_the_check_value_of_its_standard() -> None:
     assert crc32c(bytes(32)) == 0x8A9136AA
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(
         st.text("abc/_1", min_size=1, max_size=12),
@@ -143,7 +142,6 @@ def test_a_written_bundle_reads_back(shapes: dict[str, tuple[list[int], str]]) -
 BUNDLE = write_bundle({"a": np.arange(100, dtype="<f4"), "b": np.ones((2, 2), "<f4")})
 
 
-@settings(deadline=None)
 @given(st.integers(0, len(BUNDLE[0]) - 1), st.integers(1, 255))
 def test_a_changed_byte_of_an_index_never_yields_other_variables(at: int, change: int) -> None:
     index = bytearray(BUNDLE[0])

@@ -113,7 +113,7 @@ def test_kinds_are_drawn_as_released(seed: str) -> None:
 
 
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["channel", "spatial"]), st.floats(0, 0.99))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_largest_scores_are_masked_and_nothing_else_changes(
     seed: int, kind: str, threshold: float
 ) -> None:

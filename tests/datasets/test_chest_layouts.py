@@ -29,7 +29,7 @@ from workflow_scripts.problems import InputError
 SSL = json.loads(Path("tests/golden/ssl_transfer.json").read_text())
 DNE = json.loads(Path("tests/golden/dne.json").read_text())
 CROCODILE = json.loads(Path("tests/golden/crocodile.json").read_text())
-TRIALS = settings(max_examples=25, deadline=None)
+TRIALS = settings(max_examples=25)
 
 AGES = st.one_of(st.just(float("nan")), st.integers(0, 120).map(float))
 SEXES = st.sampled_from(["F", "M", None])

@@ -32,7 +32,7 @@ from workflow_scripts.datasets.splits import released_split
 from workflow_scripts.problems import InputError
 
 GOLDEN = json.loads(Path("tests/golden/ssl_transfer.json").read_text())
-TRIALS = settings(max_examples=15, deadline=None)
+TRIALS = settings(max_examples=15)
 LABELS = st.lists(st.integers(0, 1), min_size=1, max_size=6)
 
 

@@ -88,9 +88,7 @@ def test_a_whole_archive_has_no_quarantine(archives: dict[str, Path], name: str)
     assert table["sha256"].nunique() == len(table) > 0
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(sorted(COLUMNS)),
     row=st.integers(0, 7),
@@ -126,9 +124,7 @@ def test_a_wrong_cell_is_refused_with_its_row(
     assert "row" in str(error.value)
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from([name for name in SIZES if name != "cifar10"]),
     which=st.integers(0, 5),
@@ -172,9 +168,7 @@ def _sixteen_bit(content: bytes) -> bytes:
     return stream.getvalue()
 
 
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     file=st.sampled_from(["data_batch_1", "data_batch_3", "test_batch", "batches.meta"]),
     share=st.floats(0, 0.999),

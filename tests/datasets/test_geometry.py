@@ -64,7 +64,7 @@ def torchvision_pixels(image: Image.Image, geometry: Geometry) -> np.ndarray:
     return np.asarray(pipeline(Image.fromarray(values).convert("L")))[:, :, None]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     mode=st.sampled_from(MODES),
     width=st.integers(1, 400),
@@ -80,7 +80,7 @@ def test_pixels_equal_torchvision(mode: str, width: int, height: int, seed: int,
     np.testing.assert_array_equal(prepare(image, GEOMETRIES[name]), expected)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     width=st.integers(1, 60),
     height=st.integers(1, 60),

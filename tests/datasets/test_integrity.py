@@ -42,14 +42,14 @@ def test_a_whole_image_is_accepted(name: str) -> None:
 
 @pytest.mark.parametrize("name", WHOLE)
 @given(share=st.floats(0, 0.97))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_truncated_image_is_refused(name: str, share: float) -> None:
     content = WHOLE[name]
     assert structure_problem(content[: int(share * len(content))], ANY_MODE)
 
 
 @given(st.integers(len(WHOLE["gray PNG"]) // 4, len(WHOLE["gray PNG"]) // 2))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_flipped_byte_in_a_png_is_refused(position: int) -> None:
     content = bytearray(WHOLE["gray PNG"])
     content[position] ^= 0xFF

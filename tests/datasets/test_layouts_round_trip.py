@@ -25,7 +25,7 @@ from workflow_scripts.datasets.layout import (
 from workflow_scripts.problems import InputError
 
 GOLDEN = json.loads(Path("tests/golden/ssl_transfer.json").read_text())
-TRIALS = settings(max_examples=25, deadline=None)
+TRIALS = settings(max_examples=25)
 
 
 def plain_image(row: dict[str, Any]) -> Image.Image:

@@ -132,7 +132,7 @@ def test_values_that_are_no_hounsfield_units_are_refused(tmp_path: Path) -> None
     assert "are no Hounsfield units of a chest" in str(volume_problem(content, "transposed"))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.booleans(), st.floats(0, 1), st.integers(1, 255), st.booleans())
 def test_a_damaged_volume_is_refused_and_never_crashes(
     tmp_path_factory: pytest.TempPathFactory, packed: bool, share: float, flip: int, cut: bool

@@ -211,7 +211,6 @@ CELLS: dict[str, tuple[str, str, str, st.SearchStrategy[str], str]] = {
 }  # fmt: skip
 TRIALS = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 

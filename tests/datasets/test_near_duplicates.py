@@ -36,7 +36,7 @@ def bits_between(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> int:
 
 
 @given(st.integers(0, 200))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_brightness_and_contrast_do_not_change_the_hash(seed: int) -> None:
     image = picture(seed)
     changed = (image.astype(float) * 0.8 + 30).astype(np.uint8)
@@ -45,7 +45,7 @@ def test_brightness_and_contrast_do_not_change_the_hash(seed: int) -> None:
 
 
 @given(st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_grouping_finds_exactly_what_comparing_all_pairs_finds(data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 10_000))
     most = data.draw(st.integers(0, 12))

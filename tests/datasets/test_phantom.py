@@ -157,7 +157,7 @@ def test_failed_run_leaves_no_mark_and_no_half_folder(
     assert list(tmp_path.iterdir()) == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32), st.integers(0, 60), st.integers(1, 24))
 def test_every_class_of_chestx_has_enough_images_in_both_splits(
     seed: int, extra: int, min_per_class: int

@@ -24,7 +24,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 every_level = np.arange(256, dtype=np.uint8).repeat(3).reshape(1, 16, 16, 3)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 2**32), st.integers(1, 3), st.integers(1, 40), st.integers(1, 40))
 def test_mean_std_equals_torchvision(seed: int, count: int, height: int, width: int) -> None:
     from torchvision import transforms
@@ -82,7 +82,7 @@ def test_golden_histogram_normalize(case: dict[str, list[float]]) -> None:
     np.testing.assert_allclose(found, case["output_chw"], rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(0, 255), st.integers(1, 256), st.integers(1, 30))
 def test_histogram_of_stored_pixels_equals_histogram_of_the_tensor(
     seed: int, low: int, width: int, side: int
@@ -100,7 +100,7 @@ def plain_histogram_normalize(image: np.ndarray, bins: int) -> np.ndarray:
     return np.interp(image.reshape(-1), edges[:-1], share).reshape(image.shape)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32), st.integers(2, 300))
 def test_histogram_normalize_equals_numpy_histogram(seed: int, bins: int) -> None:
     image = np.random.default_rng(seed).normal(size=(3, 9, 7)).astype(np.float32)
@@ -108,7 +108,7 @@ def test_histogram_normalize_equals_numpy_histogram(seed: int, bins: int) -> Non
     np.testing.assert_allclose(histogram_normalize(image, bins), expected, rtol=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(0, 2**32))
 def test_histogram_normalize_is_monotone_and_ends_at_255(seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (5, 5, 3), dtype=np.uint8)

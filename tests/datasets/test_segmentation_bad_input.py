@@ -151,7 +151,7 @@ def test_a_damaged_mask_is_quarantined(tmp_path: Path, pair: dict[str, bytes], n
 SLOPE = range(112, 120)  # a positive slope only changes the unit, which no step depends on
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(at=st.integers(0, 351).filter(lambda at: at not in SLOPE), bit=st.integers(0, 7))
 def test_a_flipped_header_bit_is_found_or_changes_nothing(
     pair: dict[str, bytes], at: int, bit: int
@@ -173,7 +173,7 @@ def directions_agree(one: Nifti, other: Nifti) -> bool:
     return bool(np.allclose(np.abs(one.affine[:3, :3]), np.abs(other.affine[:3, :3]), atol=0.1))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_a_flipped_bit_of_a_compressed_file_is_found_or_changes_nothing(
     pair: dict[str, bytes], data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -189,7 +189,7 @@ def test_a_flipped_bit_of_a_compressed_file_is_found_or_changes_nothing(
         np.testing.assert_array_equal(found.volume.image, parse_nifti(pair["image"]).voxels[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(share=st.floats(0, 0.99))
 def test_a_truncated_file_is_quarantined(
     pair: dict[str, bytes], share: float, tmp_path_factory: pytest.TempPathFactory

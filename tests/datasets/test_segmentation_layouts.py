@@ -28,7 +28,7 @@ SAME = ["path", "patient_id", "frame", "group", "vendor", "center", "view", "dom
 
 
 @pytest.mark.parametrize("layout", ["acdc", "frames", "mms", "bcdr"])
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(n_patients=st.integers(5, 8), seed=st.integers(0, 99))
 def test_what_is_written_is_read_back(layout: str, n_patients: int, seed: int) -> None:
     truth = truth_of(layout, n_patients, seed)

@@ -46,7 +46,7 @@ def people(seed: int, n_patients: int = 120) -> pd.DataFrame:
 
 
 @given(st.integers(0, 1000), st.sampled_from([0.0, 0.5, 0.8, 0.9, 1.0]), st.integers(10, 40))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_biased_split_has_the_stated_cells_and_no_patient_twice(
     seed: int, bias: float, n_train: int
 ) -> None:
@@ -65,7 +65,7 @@ def test_a_biased_split_has_the_stated_cells_and_no_patient_twice(
 
 
 @given(st.integers(0, 300))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_an_image_that_is_not_drawn_can_go_without_moving_another(seed: int) -> None:
     table = people(seed)
     options = BiasedSplit(n_train=20, n_test_per_cell=3)
@@ -299,7 +299,7 @@ def test_a_killed_check_goes_on_where_it_stopped(
 
 
 @given(st.integers(0, 400), st.binary(max_size=30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_half_written_line_is_as_good_as_absent(cut: int, junk: bytes) -> None:
     import tempfile
 

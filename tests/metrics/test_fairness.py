@@ -10,7 +10,7 @@ from typing import Any
 import fairlearn.metrics
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_scripts.metrics import fairness
@@ -78,7 +78,6 @@ cases = st.lists(
 )
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(cases)
 def test_gaps_agree_with_fairlearn_where_its_definitions_match(
     rows: list[tuple[int, int, int]],
@@ -98,7 +97,6 @@ def test_gaps_agree_with_fairlearn_where_its_definitions_match(
         assert fairness.eo_p(counts) == pytest.approx(ratio)
 
 
-@settings(deadline=None)  # the machine may be busy
 @given(cases)
 def test_swapping_the_groups_keeps_the_gaps_and_maps_the_coded_di(
     rows: list[tuple[int, int, int]],

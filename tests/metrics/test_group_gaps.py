@@ -49,7 +49,7 @@ def test_a_patient_in_both_groups_is_two_units_and_images_stay_together() -> Non
     np.testing.assert_allclose(dealt, [-11 / 3, -7 / 3, 4.5])
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(0, 1000))
 def test_it_agrees_with_the_fast_way_for_accuracies(seed: int) -> None:
     rng = np.random.default_rng(seed)

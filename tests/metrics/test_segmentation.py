@@ -60,7 +60,7 @@ def brute_force_distances(
 
 
 @given(MASKS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_distances_equal_a_search_over_all_pairs(masks: tuple[np.ndarray, np.ndarray]) -> None:
     a, b = masks
     if not (a.any() and b.any()):
@@ -86,7 +86,7 @@ def test_distances_equal_a_search_over_all_pairs(masks: tuple[np.ndarray, np.nda
 
 
 @given(MASKS, st.floats(0.1, 10))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_scores_are_symmetric_and_distances_grow_with_the_spacing(
     masks: tuple[np.ndarray, np.ndarray], factor: float
 ) -> None:
@@ -147,7 +147,7 @@ def test_intersection_over_union_is_golden() -> None:
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_dice_per_class_is_dice_of_each_class(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth, prediction = rng.integers(0, 4, (2, 2, 3, 4))

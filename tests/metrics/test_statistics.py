@@ -62,7 +62,7 @@ def cases(seed: int, n_cases: int = 60, n_classes: int = 3) -> tuple[np.ndarray,
     return truth, scores, rng.integers(n_cases // 3, size=n_cases)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(0, 1000), st.integers(2, 4))
 def test_bootstrap_equals_resampling_the_cases_of_the_drawn_patients(
     seed: int, n_classes: int

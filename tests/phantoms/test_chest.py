@@ -150,7 +150,7 @@ def test_healthy_hearts_are_narrower_than_half_the_chest() -> None:
     assert np.quantile(ratios, 0.99) < 0.5
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(-0.1, 0.1), st.floats(0.9, 1.1))
 def test_pose_to_image_undoes_to_body(x: float, y: float, angle: float, zoom: float) -> None:
     pose, grid = Pose((x, y), angle, zoom), square_grid(8)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_scripts.files import sha256_of
@@ -335,7 +335,6 @@ def test_a_colour_says_how_a_value_stands_to_its_yardstick(
     assert finding(values[0].metric, values[0], by_metric) == expected
 
 
-@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted(METRICS)), max_size=6, unique=True))
 def test_any_cell_is_shown_or_left_empty(names: list[str]) -> None:
     found = shown({name: cell(name) for name in names})

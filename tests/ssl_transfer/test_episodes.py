@@ -48,7 +48,7 @@ def test_released_episodes_replay_the_released_loader() -> None:
         np.testing.assert_array_equal(getattr(episodes, name), rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(SIZES, st.integers(0, 100), st.booleans())
 def test_an_episode_has_distinct_classes_and_its_own_distinct_images(
     sizes: list[int], seed: int, is_released: bool
@@ -72,7 +72,7 @@ def test_an_episode_has_distinct_classes_and_its_own_distinct_images(
     assert all(len(set(episode.ravel())) == episode.size for episode in images)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 1000))
 def test_corrected_support_and_query_share_no_patient_even_across_classes(seed: int) -> None:
     labels = np.tile([0, 1, 2], 20)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from workflow_scripts.problems import InputError
@@ -26,7 +26,6 @@ def test_int64_draws_equal_those_of_torch_for_any_seed(seed: int) -> None:
     assert [stream.int64() for _ in range(3)] == [torch_int64(generator) for _ in range(3)]
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**64 - 1), st.integers(0, 3000), st.data())
 def test_permutation_starts_like_torchs_and_leaves_the_stream_where_torch_does(
     seed: int, n_items: int, data: st.DataObject
