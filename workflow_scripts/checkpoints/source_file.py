@@ -21,6 +21,7 @@ from workflow_scripts.checkpoints.file_kind import (
     shown,
     start_of,
 )
+from workflow_scripts.checkpoints.old_torch import save_old_torch
 from workflow_scripts.files import sha256_of, write_atomic
 from workflow_scripts.problems import refuse
 
@@ -36,13 +37,13 @@ def write_phantom_torch(path: Path, content: Mapping[str, Any], zip_format: bool
     def write(partial: Path) -> None:
         """Fill the file beside the final one, so that no unmarked phantom ever has its name."""
         with partial.open("wb") as handle:  # given a path, torch would write its name inside
-            torch.save(dict(content), handle, _use_new_zipfile_serialization=zip_format)
-        if zip_format:
-            with zipfile.ZipFile(partial, "a") as archive:
-                archive.comment = PHANTOM_MARK
-            return
-        with partial.open("ab") as handle:
-            handle.write(PHANTOM_MARK)
+            if not zip_format:
+                save_old_torch(content, handle)
+                handle.write(PHANTOM_MARK)
+                return
+            torch.save(dict(content), handle)
+        with zipfile.ZipFile(partial, "a") as archive:
+            archive.comment = PHANTOM_MARK
 
     write_atomic(path, write)
 
