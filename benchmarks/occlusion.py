@@ -1,12 +1,10 @@
-"""B5 and B6: occlusion scores in batches, or of the changed window alone, against one by one.
+"""B6: occlusion scores of the changed window alone, or in batches, against one by one.
 
-    python -m benchmarks.occlusion                                          # B5
     python -m benchmarks.occlusion --side-px 242 --bn eval --n-rows 2       # B6
 
-Both sides score whole rows of positions of one image in this process; imports are not counted.
-The reference runs first, before the product tunes the allocator; one forward pass of one small
-image gains little from a second thread, which spins meanwhile, so that the ratio of CPU seconds
-depends on the number of threads (performance facts, section 4: 3.8 on one at 64 px).
+Both sides score whole rows of positions of one image in this process; imports are not counted
+(B5 counts them, `benchmarks.saliency`). The reference runs first, before the product tunes the
+allocator. On one thread batching gives 3.8x at most at 64 px (performance facts, section 4).
 
 Equal means: scores within 1e-6 in evaluation mode. With the statistics of each image, which
 enlarge rounding, equal attentive diffusion (to 0.01 points; the largest difference is printed).

@@ -42,14 +42,12 @@ BENCHMARKS = (
         ("few_shot", "--architecture", "resnet50", "--n-way", "2", "--n-episodes", "20"),
         "8x CPU",
     ),  # B2
+    Benchmark("linear-45", ("linear_evaluation",), "3x CPU cold, 15x with features cached"),  # B3
     Benchmark("linear-320", ("linear_path",), "8x wall"),  # B4
     Benchmark("linear-3000", ("linear_path", "--n-images", "3000"), "2.5x wall"),  # B4
     Benchmark("gezo-epoch", ("gezo",), "1.9x CPU"),  # B9
     Benchmark("invariance", ("invariance",), "8x CPU"),  # performance facts, row 4
-    # B5 asks for 6x wall on two threads, with the start of the released script; a forward pass of
-    # one small image gains nothing from the second. On one thread batching can give 3.8x at most
-    # (performance facts, section 4)
-    Benchmark("occlusion-64", ("occlusion",), "3x CPU on one thread"),
+    Benchmark("occlusion-64", ("saliency",), "4x CPU"),  # B5; why not 6x wall: see there
     Benchmark(
         "occlusion-242",
         ("occlusion", "--side-px", "242", "--bn", "eval", "--n-rows", "2"),

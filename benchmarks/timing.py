@@ -38,6 +38,11 @@ class Comparison:
         """How many times less CPU time the product takes."""
         return self.baseline.cpu_s / max(self.product.cpu_s, 1e-6)
 
+    @property
+    def wall_ratio(self) -> float:
+        """How many times sooner the product is done."""
+        return self.baseline.wall_s / max(self.product.wall_s, 1e-6)
+
     def __str__(self) -> str:
         sides = [f"{side.cpu_s:.3f} CPU-s ({side.wall_s:.3f} s)" for side in self._sides]
         equal = "equal" if self.equal else "DIFFERENT"
