@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,6 +22,7 @@ from workflow_scripts.files import (
     write_safetensors,
     write_text,
 )
+from workflow_scripts.predictions import CASE_COLUMNS, METADATA_NAMES, write_case_scores
 from workflow_scripts.problems import MAX_SHOWN, InputError, Problem, refuse
 from workflow_scripts.randomness import named_rng, stream_seed
 
@@ -57,6 +59,18 @@ def test_equal_tensors_give_equal_bytes_that_others_can_read(tmp_path: Path) -> 
         assert all(np.array_equal(found.get_tensor(name), one) for name, one in tensors.items())
     (tmp_path / "plain").touch()
     assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_equal_predictions_give_equal_bytes_whatever_the_order_of_their_metadata(
+    tmp_path: Path,
+) -> None:
+    cases = pd.DataFrame({name: ["a"] for name in CASE_COLUMNS})
+    metadata: dict[str, object] = dict.fromkeys(METADATA_NAMES, "x")
+    paths = [tmp_path / "one.parquet", tmp_path / "two.parquet"]
+    for path, names in zip(paths, ("pq", "qp"), strict=True):
+        metadata["options"] = dict.fromkeys(names, 1)
+        write_case_scores(path, cases, {"dice": np.ones(1)}, metadata)
+    assert paths[0].read_bytes() == paths[1].read_bytes()
 
 
 def test_sha256_is_the_one_of_the_bytes(tmp_path: Path) -> None:

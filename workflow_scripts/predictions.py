@@ -102,7 +102,7 @@ def _write(path: Path, table: pd.DataFrame, metadata: Mapping[str, Any]) -> None
 
     if sorted(metadata) != sorted(METADATA_NAMES):
         raise ValueError(f"metadata {sorted(metadata)} instead of {sorted(METADATA_NAMES)}")
-    text = json.dumps({name: metadata[name] for name in METADATA_NAMES}, allow_nan=False)
+    text = json.dumps(metadata, allow_nan=False, sort_keys=True)
     content = pa.Table.from_pandas(table, preserve_index=False)
     content = content.replace_schema_metadata({METADATA_KEY: text})
     write_atomic(path, lambda partial: pq.write_table(content, partial))
