@@ -118,9 +118,10 @@ rule store:
 rule contact_sheet:
     input:
         manifest="<results>/datasets/{dataset}/manifest.parquet",
+        card="<results>/datasets/{dataset}/card.json",
     output:
         sheet=report(
-            "<results>/datasets/{dataset}/contact_sheet.png",
+            "<results>/datasets/{dataset}/contact_sheet.jpg",
             caption="../workflow_scripts/report/captions/contact_sheet.rst",
             category="Data",
             labels={"data set": "{dataset}", "content": "contact sheet"},
@@ -140,7 +141,7 @@ rule contact_sheet:
         code=code_digest("workflow_scripts.phantoms.contact_sheet"),
     shell:
         "python -m workflow_scripts.phantoms.contact_sheet --manifest {input.manifest}"
-        " --root {params.root:q} --out {output.sheet} > {log} 2>&1"
+        " --card {input.card} --root {params.root:q} --out {output.sheet} > {log} 2>&1"
 
 
 rule corrupt:
@@ -210,7 +211,7 @@ rule volume_sheet:
         index="<results>/datasets/{dataset}/volumes/{geometry}.parquet",
     output:
         sheet=report(
-            "<results>/datasets/{dataset}/volumes/{geometry}.png",
+            "<results>/datasets/{dataset}/volumes/{geometry}.jpg",
             caption="../workflow_scripts/report/captions/contact_sheet.rst",
             category="Data",
             labels={"data set": "{dataset}", "content": "contact sheet"},

@@ -129,7 +129,7 @@ class Plan:
         grids = self.volume_stores()
         return [
             f"{self.results}/datasets/{name}/"
-            + (f"volumes/{grids[name]}.png" if name in grids else "contact_sheet.png")
+            + (f"volumes/{grids[name]}.jpg" if name in grids else "contact_sheet.jpg")
             for name in self.used_datasets()
         ]
 

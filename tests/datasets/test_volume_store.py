@@ -207,6 +207,6 @@ def test_the_contact_sheet_is_drawn(tmp_path: Path) -> None:
     made(tmp_path, "acdc", "inplane137")
     stem = tmp_path / "acdc"
     files = ["--images", f"{stem}.i.npy", "--masks", f"{stem}.m.npy", "--index", f"{stem}.slices"]
-    volume_sheet.main([*files, "--out", str(tmp_path / "sheet.png")])
-    with Image.open(tmp_path / "sheet.png") as sheet:
+    volume_sheet.main([*files, "--out", str(tmp_path / "sheet.jpg")])
+    with Image.open(tmp_path / "sheet.jpg") as sheet:
         assert sheet.size == (2 * 4 * 128, 8 * 128)

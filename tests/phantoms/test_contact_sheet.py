@@ -51,10 +51,10 @@ def test_sheet_has_a_row_a_class_and_names_phantoms(tmp_path: Path) -> None:
         [
             *("--manifest", str(tmp_path / "m.parquet"), "--root", str(tmp_path)),
             *("--card", str(tmp_path / "card.json"), "--side", "32"),
-            *("--out", str(tmp_path / "sheet.png")),
+            *("--out", str(tmp_path / "sheet.jpg")),
         ]
     )
-    sheet = np.asarray(Image.open(tmp_path / "sheet.png").convert("L"))
+    sheet = np.asarray(Image.open(tmp_path / "sheet.jpg").convert("L"))
     assert sheet.shape == (32 + 2 * 52, 3 * 36)
     assert sheet[32 + 5, 16] == 10
     assert sheet[32 + 52 + 5, 16] == 200
@@ -67,6 +67,6 @@ def test_manifest_without_images_is_refused(tmp_path: Path) -> None:
         main(
             [
                 *("--manifest", str(tmp_path / "m.parquet"), "--root", str(tmp_path)),
-                *("--out", str(tmp_path / "sheet.png")),
+                *("--out", str(tmp_path / "sheet.jpg")),
             ]
         )

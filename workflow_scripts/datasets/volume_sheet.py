@@ -1,7 +1,7 @@
 """Draw a contact sheet of a store of volumes: cases down, slices across, contours on the right.
 
     python -m workflow_scripts.datasets.volume_sheet --images grid.images.npy \
-        --masks grid.masks.npy --index grid.parquet --out grid.png
+        --masks grid.masks.npy --index grid.parquet --out grid.jpg
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.segmentation import Volume
+from workflow_scripts.datasets.sheet_file import write_sheet
 from workflow_scripts.datasets.volume_reader import VolumeStore
-from workflow_scripts.files import write_atomic
 
 N_CASES = 8  # evenly spaced in the order of the index
 N_SLICES = 4  # from the first labelled slice to the last
@@ -89,13 +89,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--index", type=Path, required=True, help="index of the volume store (.parquet)"
     )
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=Path, required=True, help="JPEG to write")
     given = parser.parse_args(arguments)
     from PIL import Image
 
     store = VolumeStore(given.images, given.masks, given.index)
     sheet = sheet_of(store)
-    write_atomic(given.out, lambda partial: Image.fromarray(sheet).save(partial))
+    write_sheet(given.out, Image.fromarray(sheet))
 
 
 if __name__ == "__main__":

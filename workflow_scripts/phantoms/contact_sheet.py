@@ -1,7 +1,7 @@
 """A labelled grid of images of each class, to look at a data set, phantom or real.
 
     python -m workflow_scripts.phantoms.contact_sheet --manifest manifest.parquet \
-        --root data/chestx --card card.json --out sheet.png
+        --root data/chestx --card card.json --out sheet.jpg
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 from workflow_scripts.command_line import run
 from workflow_scripts.datasets.geometry import UnusablePixels, to_eight_bit
 from workflow_scripts.datasets.image_source import read_image
-from workflow_scripts.files import read_json, write_atomic
+from workflow_scripts.datasets.sheet_file import write_sheet
+from workflow_scripts.files import read_json
 from workflow_scripts.problems import refuse
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--per-class", type=int, default=6, help="images (default: %(default)s)")
     parser.add_argument("--side", type=int, default=224, help="pixels (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="which images (default: %(default)s)")
-    parser.add_argument("--out", type=Path, required=True, help="PNG to write")
+    parser.add_argument("--out", type=Path, required=True, help="JPEG to write")
     given = parser.parse_args(arguments)
 
     import pandas as pd
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         found = "none"
         raise refuse(str(given.manifest), "labelled images", found, "look at quarantine.csv")
     sheet = draw_sheet(given.root, rows, given.side, title)
-    write_atomic(given.out, sheet.save)
+    write_sheet(given.out, sheet)
 
 
 def choose(

@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 
 PHOTO_QUALITY = 75  # of 100 (ours)
-MEDIA = {".png": "image/png", ".svg": "image/svg+xml", ".jpg": "image/jpeg"}
+MEDIA = {".png": "image/png", ".svg": "image/svg+xml"}
 
 
 def row(cells: Sequence[str]) -> str:
@@ -46,24 +46,18 @@ def details(title: str, content: str, is_open: bool = False) -> str:
     return f"<details{' open' * is_open}><summary>{escape(title)}</summary>{content}</details>"
 
 
-def picture(path: Path, caption: str, is_chart: bool, width: int = 0) -> str:
-    """Return a picture with its caption, its bytes in the page.
+def picture(path: Path, caption: str) -> str:
+    """Return a drawing on white with its caption; a dark page may invert its colours.
 
     Args:
-        path: PNG, JPEG or SVG.
+        path: PNG or SVG; its bytes stand in the page.
         caption: plain text; also what a screen reader says.
-        is_chart: a drawing on white, whose colours a dark page may invert; a photograph may not.
-        width: shown, in pixels; 0: its own, at most the page's.
     """
-    mark = ' class="chart"' if is_chart else ""
-    size = f' width="{width}"' if width else ""
-    return _figure(path.read_bytes(), MEDIA[path.suffix], caption, mark + size)
+    return _figure(path.read_bytes(), MEDIA[path.suffix], caption, ' class="chart"')
 
 
 def photograph(path: Path, caption: str) -> str:
     """Return a photograph with its caption, made small: a look at it, not its pixels.
-
-    A contact sheet of X-rays takes an eighth of its PNG file.
 
     Args:
         path: any file that Pillow reads.

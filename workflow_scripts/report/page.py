@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
-from workflow_scripts.report.html import anchor, details, grid, picture, row, texts
+from workflow_scripts.report.html import anchor, details, grid, photograph, picture, row, texts
 from workflow_scripts.report.job_costs import RuleCost
 from workflow_scripts.report.ledger import OUTSIDE, VERDICTS, count_cells
 from workflow_scripts.report.page_assets import SCRIPT, STYLE
@@ -142,7 +142,7 @@ def parts_of(content: Content) -> dict[str, str]:
     if content.costs:
         parts["What the rules cost"] = cost_table(content.costs)
     if content.rule_graph:
-        parts["Which rule feeds which"] = picture(content.rule_graph, "The demo's rules", True)
+        parts["Which rule feeds which"] = picture(content.rule_graph, "The demo's rules")
     if content.provenance:
         parts["What made these results"] = provenance_table(content.provenance)
     return {name: text for name, text in parts.items() if text}
@@ -176,7 +176,10 @@ def system_part(system: str, content: Content) -> str:
 
 def picture_grid(paths: Sequence[Path]) -> str:
     """Return figures side by side where there is room."""
-    shown = "".join(picture(path, path.stem.replace("_", " "), False) for path in paths)
+    shown = "".join(
+        (picture if path.suffix == ".svg" else photograph)(path, path.stem.replace("_", " "))
+        for path in paths
+    )
     return f'<div class="pictures">{shown}</div>' if shown else ""
 
 
@@ -194,7 +197,7 @@ def table_section(section: Section, is_first: bool) -> str:
         for block in section.blocks
     )
     if section.grid:
-        drawn = picture(section.figure, section.table, True) if section.figure else ""
+        drawn = picture(section.figure, section.table) if section.figure else ""
         note = f'<p class="soft">{escape(section.note)}</p>'
         parts += [
             f'<div class="scroll wide" tabindex="0">{drawn}</div>',
@@ -205,7 +208,7 @@ def table_section(section: Section, is_first: bool) -> str:
     parts.append(numbers)
     if section.figure and not section.grid:
         label = f"{section.table}: one panel a column, one dot a row"
-        parts.append(details("Picture", picture(section.figure, label, True), is_first))
+        parts.append(details("Picture", picture(section.figure, label), is_first))
     links = "".join(f'<a href="{escape(to)}">{escape(name)}</a> ' for name, to in section.links)
     parts.append(f"<p>Files: {links}</p>")
     if section.rule:

@@ -194,7 +194,7 @@ def arguments_parser() -> argparse.ArgumentParser:
         ("figures", "SVG", "pictures of the tables, named as these"),
         ("sources", "CSV", "predictions behind the tables, {table}.sources.csv"),
         ("cards", "JSON", "of the data sets"),
-        ("sheets", "PNG", "images of the data sets, in the folders of their cards"),
+        ("sheets", "JPEG", "images of the data sets, in the folders of their cards"),
         ("certificates", "JSON", "of the checkpoints"),
         ("pictures", "PNG", "further figures, {system}_*.png"),
     ):
