@@ -106,6 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--architecture", required=True)
     parser.add_argument("--threads", type=int, required=True, help="of torch")
+    parser.add_argument("--out", type=Path, required=True, help="features of the test part (.npy)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     network = models.get_model(given.architecture, weights=None)
@@ -116,6 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         name: extract(network, rows, given.root)
         for name, rows in split(pd.read_parquet(given.manifest)).items()
     }
+    np.save(given.out, parts["test"][0])
     found = evaluate(**parts)
     print(f"Final accuracy {100 * found.accuracy:.2f}% using hyperparameter C: {found.c:.3f}")
 
