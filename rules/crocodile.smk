@@ -49,7 +49,8 @@ rule crocodile_train:
         weights=lambda w: crocodile_plan.weights(w.protocol, w.variant),
         backbone=crocodile_plan.backbone_arguments(),
         precision=config["crocodile"]["precision"],
-        workers=config["crocodile"]["workers"],
+        # a function of threads is not recorded: other workers change no result
+        workers=lambda w, threads: config["crocodile"]["workers"],
         state=f"{config['pathvars']['state']}/crocodile/{RUN}",
         code=code_digest("workflow_scripts.crocodile.train"),
     shell:

@@ -76,7 +76,8 @@ rule finetune_search:
         pixels=lambda w: ssl_training.finetune_pixel_words(w.dataset),
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
-        workers=SSL_FINETUNE["workers"],
+        # a function of threads is not recorded: other workers change no result
+        workers=lambda w, threads: SSL_FINETUNE["workers"],
         grid_size=SSL_FINETUNE["grid_size"],
         state=f"{SSL_STATE}/finetune_search/{FINETUNE_RUN}/{{candidate}}",
         code=code_digest("workflow_scripts.ssl_transfer.finetune_search"),
@@ -134,7 +135,8 @@ rule finetune:
         candidates=lambda w, input: "--candidates" if input.candidates else "",
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
-        workers=SSL_FINETUNE["workers"],
+        # a function of threads is not recorded: other workers change no result
+        workers=lambda w, threads: SSL_FINETUNE["workers"],
         state=f"{SSL_STATE}/finetune/{FINETUNE_RUN}",
         code=code_digest("workflow_scripts.ssl_transfer.finetune"),
     shell:

@@ -132,6 +132,27 @@ def test_digest_sees_indirect_imports_and_ignores_touching(
     digests._imports.cache_clear()
 
 
+def test_digest_sees_a_data_file_that_a_module_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "workflow_scripts"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "lists.py").write_text('SOURCE = Path(__file__).with_name("patients.json")\n')
+    (package / "patients.json").write_text("[1, 2]")
+    monkeypatch.setattr(digests, "ROOT", tmp_path)
+    before = digests.code_digest("workflow_scripts.lists")
+    (package / "patients.json").write_text("[1, 3]")
+    after = digests.code_digest("workflow_scripts.lists")
+    for cached in (digests._reached, digests._imports, digests._data_of):
+        cached.cache_clear()
+    assert after != before
+
+
+def test_lists_of_patients_count_as_code_of_the_segmenter(root: Path) -> None:
+    assert digests._data_of("workflow_scripts.datasets.acdc_lists") == {"acdc_splits.json"}
+
+
 def test_digest_of_unknown_module_is_an_error() -> None:
     with pytest.raises(FileNotFoundError, match="no module"):
         digests.code_digest("workflow_scripts.nowhere")

@@ -1,18 +1,21 @@
 """The identity of the code behind a result: a hash over a module and all of ours it imports.
 
 Rules pass it as a parameter, so that editing a step, or anything the step imports, reruns it, and
-touching or reverting a file does not.
+touching or reverting a file does not. A data file of the package (such as lists of patients) counts
+as part of the module beside it that names it.
 """
 
 from __future__ import annotations
 
 import ast
 import hashlib
+import re
 from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = "workflow_scripts"
+DATA_FILE = re.compile(r"\"(\w+\.(?:json|csv|tsv|yaml|npz))\"")
 
 
 def code_digest(*modules: str) -> str:
@@ -28,6 +31,8 @@ def code_digest(*modules: str) -> str:
     digest = hashlib.sha256()
     for name in sorted(set().union(*(_reached(module) for module in modules))):
         digest.update(name.encode() + b"\0" + _file_of(name).read_bytes())
+        for data in sorted(_data_of(name)):
+            digest.update(data.encode() + b"\0" + _file_of(name).with_name(data).read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -43,6 +48,14 @@ def _reached(module: str) -> frozenset[str]:
         found.add(name)
         todo |= _imports(name) - found
     return frozenset(found)
+
+
+@cache
+def _data_of(module: str) -> frozenset[str]:
+    """Return the names of the files beside `module` that its text names; no Python files."""
+    file = _file_of(module)
+    named = set(DATA_FILE.findall(file.read_text(encoding="utf-8")))
+    return frozenset(name for name in named if file.with_name(name).is_file())
 
 
 @cache

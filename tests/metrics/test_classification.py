@@ -92,6 +92,18 @@ def test_auc_of_logits_equals_scikit_learns_on_probabilities(
         assert roc_auc(truth, logits).value == pytest.approx(expected, abs=1e-12)
 
 
+def test_equal_log_probabilities_stay_equal_in_a_class_auc() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.repeat(np.arange(3), 20)
+    votes = rng.dirichlet(np.ones(3), size=60)
+    votes[rng.random((60, 3)) < 0.5] = 0  # no neighbour of the class, as in a kNN vote
+    votes = np.where(votes.sum(axis=1, keepdims=True) > 0, votes, 1.0)
+    votes /= votes.sum(axis=1, keepdims=True)
+    scores = np.log((votes + 1e-6) / (1 + 3e-6))
+    expected = np.mean([roc_auc_score(truth == k, votes[:, k]) for k in range(3)])
+    assert roc_auc(truth, scores).value == pytest.approx(expected, abs=1e-12)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=30))
 def test_auc_of_hard_predictions_is_the_mean_of_sensitivity_and_specificity(
     pairs: list[tuple[bool, bool]],

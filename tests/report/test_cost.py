@@ -72,6 +72,17 @@ def test_a_job_like_one_that_ran_is_scaled_by_its_images(tmp_path: Path) -> None
     assert row.hours == 2.0  # cut at the declared limit
 
 
+def test_a_training_on_a_gpu_is_not_forecast_from_the_demos_few_steps(tmp_path: Path) -> None:
+    shared = {"rule": "layer_ensembles_train"}
+    tiny = replace(a_job(tmp_path, "bcdr", **shared), resources={"gpu": 0, "runtime": 1440})
+    seen = {"layer_ensembles_train": [(tiny, Use(4.0, 500.0, 1000, 41))]}
+    new = replace(a_job(tmp_path, "bcdr", **shared), benchmark="other.tsv")
+    (row,) = forecast([new], seen, {"bcdr": 1493}, LEONARDO)
+    assert (row.basis, row.hours) == (DECLARED, 2.0)
+    (row,) = forecast([replace(new, resources=tiny.resources)], seen, {"bcdr": 1493}, LEONARDO)
+    assert row.basis == SCALED
+
+
 def test_a_local_job_costs_nothing_on_the_cluster(tmp_path: Path) -> None:
     (row,) = forecast([replace(a_job(tmp_path), is_local=True)], {}, {}, LEONARDO)
     assert (row.submission, row.gpu_hours, row.core_hours) == ("", 0.0, 0.0)

@@ -281,6 +281,19 @@ def test_a_table_that_is_missing_or_of_other_predictions_is_refused(
         make(tmp_path, [small], [stranger])
 
 
+def test_a_probe_of_a_finding_has_a_row_for_each_data_set_outside(tmp_path: Path) -> None:
+    columns = {"a to a Lung Opacity": 1.5, "a to b Lung Opacity": 0.2, "a to b Edema": 0.4}
+    paths = [
+        write_probe(tmp_path / f"{number}.parquet", column, shift)
+        for number, (column, shift) in enumerate(columns.items())
+    ]
+    found = make(tmp_path, [make_table("ssl_transfer_id_ood", tmp_path, paths)], paths)
+    row = "SSL transfer: moco-v2, a to b Lung Opacity"
+    assert {name for name, *_ in found} == {row}
+    lost = found[row, "ID", "auc"].value - found[row, "OOD", "auc"].value
+    assert found[row, "drop", "auc_drop"].value == pytest.approx(lost, abs=2e-6)
+
+
 def test_a_probe_that_met_no_other_data_has_a_row_without_ood(tmp_path: Path) -> None:
     path = write_probe(tmp_path / "a.parquet", "a to a", 1.0)
     found = make(tmp_path, [make_table("ssl_transfer_id_ood", tmp_path, [path])], [path])

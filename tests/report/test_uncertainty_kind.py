@@ -24,7 +24,7 @@ NO_BOOTSTRAP = Resampling(0, 0)
 
 def write(
     folder: Path, row: str, scores: dict[str, list[float]], table: str = "segmentation",
-    protocol: str = "paper", first: int = 0,
+    protocol: str = "paper", first: int = 0, seed: int = 0,
 ) -> Path:  # fmt: skip
     n = len(scores["dsc"])
     names = [f"case{i:02d}" for i in range(first, first + n)]
@@ -34,11 +34,11 @@ def write(
     )  # fmt: skip
     metadata = {
         "system": "layer_ensembles", "table": f"layer_ensembles_{table}", "row": row,
-        "column": "bcdr", "protocol": protocol, "seed": 0, "kind": "uncertainty", "metric": "dsc",
-        "classes": ["background", "mass"], "data": "bcdr", "checkpoint": row, "dataset": "bcdr",
-        "options": {}, "diagnostics": {},
+        "column": "bcdr", "protocol": protocol, "seed": seed, "kind": "uncertainty",
+        "metric": "dsc", "classes": ["background", "mass"], "data": "bcdr", "checkpoint": row,
+        "dataset": "bcdr", "options": {}, "diagnostics": {},
     }  # fmt: skip
-    path = folder / f"{table}-{row}-{protocol}.parquet"
+    path = folder / f"{table}-{row}-{protocol}-{seed}.parquet"
     numbers = {name: np.array(values) for name, values in scores.items()}
     write_case_scores(path, cases, numbers, metadata)
     return path
@@ -89,6 +89,20 @@ def test_corrected_leaves_infinite_distances_out_and_counts_the_rest(tmp_path: P
     distance, dsc = found["layer_ensembles", "mhd_px"], found["layer_ensembles", "dsc"]
     assert (distance.value, distance.n) == (2.0, 1)
     assert (dsc.value, dsc.n) == (0.25, 2)
+
+
+def test_the_interval_is_of_the_mean_over_seeds_that_miss_other_cases(tmp_path: Path) -> None:
+    n, rng = 40, np.random.default_rng(0)
+    whole = {"dsc": [0.5] * n, "nll": list(1 + 0.01 * rng.random(n))}
+    few = {"dsc": [0.5] * n, "nll": [3.0] * 4 + [math.nan] * (n - 4)}
+    paths = [
+        write(tmp_path, "plain", scores, protocol="corrected", seed=seed)
+        for seed, scores in enumerate((whole, few))
+    ]
+    cell = read_headers(paths)
+    found = uncertainty.table_values([cell], Resampling(0, 200), 1)
+    (nll,) = (value for value in found if value.metric == "nll")
+    assert nll.ci_low <= nll.value <= nll.ci_high
 
 
 def test_rows_are_tested_against_layer_ensembles_with_holm(tmp_path: Path) -> None:

@@ -97,6 +97,11 @@ def test_published_configuration_is_accepted(
             ["key ssl_transfer.saliency", "at least 399 px", "242 px"],
         ),
         (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
+        (
+            ("cooperative_training", "test_sets"),
+            ["mms_137", "acdc"],
+            ["key cooperative_training.test_sets", "acdc first", "found mms_137, acdc"],
+        ),
     ],
 )
 def test_wrong_key_or_value_is_refused(

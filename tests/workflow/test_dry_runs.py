@@ -29,6 +29,13 @@ def test_every_target_of_every_profile_can_be_planned(
     assert planned(result.stdout)["total"] >= 1
 
 
+def test_data_of_all_segmentations_can_be_planned(snakemake: RunSnakemake) -> None:
+    target = ("--profile", "profiles/demo", "segmentation_data")
+    result = snakemake("-n", "-F", "--nolock", *target)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert planned(result.stdout)["volume_sheet"] == 5
+
+
 def test_published_plan_of_ssl_transfer_has_one_run_a_cell(snakemake: RunSnakemake) -> None:
     target = ("--profile", "profiles/leonardo", "ssl_transfer")
     jobs = planned(snakemake("-n", "-F", "--nolock", *target).stdout)
@@ -92,3 +99,11 @@ def test_misspelt_key_stops_the_plan_with_its_name(snakemake: RunSnakemake, tmp_
 def test_workflow_passes_snakemakes_own_lint(snakemake: RunSnakemake) -> None:
     result = snakemake("--lint", "--workflow-profile", "none")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_more_workers_are_no_reason_to_train_again(root: Path) -> None:
+    # Snakemake records no parameter that is a function of threads, so a new value reruns nothing
+    texts = [file.read_text() for file in sorted((root / "rules").glob("*.smk"))]
+    found = [line for text in texts for line in re.findall(r"^ +workers=(.*)$", text, re.MULTILINE)]
+    assert len(found) == 5
+    assert all(line.startswith("lambda w, threads") for line in found)

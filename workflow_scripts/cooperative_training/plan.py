@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
-from workflow_scripts.system_plan import Named, SystemPlan
+from workflow_scripts.system_plan import Conflict, Named, SystemPlan
 
 RUN = "{protocol}/{recipe}/{patients}/seed{seed}"  # one training
 STORE = ("images.npy", "masks.npy", "parquet")
@@ -23,6 +23,14 @@ class CooperativeTrainingPlan(SystemPlan):
         yield Named(("experiment",), self.section["experiment"], "experiments")
         for index, name in enumerate(self.section["test_sets"]):
             yield Named(("test_sets", str(index)), name, "datasets")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield test sets before that of the training's own data, which the matrix calls ID."""
+        own, tested = self.section["dataset"], self.section["test_sets"]
+        if own in tested[1:]:
+            expected = f"{own} first: it is trained on, so its test patients are in distribution"
+            step = "change the order; the trust matrix calls the first test set ID"
+            yield Conflict(("test_sets",), expected, ", ".join(tested), step)
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the table of Dice and HD95, and that of the layer agreement."""

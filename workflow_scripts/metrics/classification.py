@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Labels = NDArray[np.int64]
 Floats = NDArray[np.float64]
+DUST = 1e-9  # chances that sum to 1 as closely are log-probabilities already (ours)
 
 
 class Metric(NamedTuple):
@@ -142,6 +143,9 @@ def margin_loss(positive: ArrayLike, margin: ArrayLike) -> Floats:
 def class_margins(scores: ArrayLike) -> Floats:
     """Return the columns that ROC AUC ranks: the margin of two classes, or log softmax of more.
 
+    Log-probabilities are taken as they are: to normalise them again would break their ties (the
+    images in whose kNN vote a class has no neighbour) by rounding dust.
+
     Args:
         scores: logits or log-probabilities, shape (N, C).
 
@@ -154,8 +158,12 @@ def class_margins(scores: ArrayLike) -> Floats:
     if scores.shape[1] == 2:
         margin: Floats = scores[:, 1:] - scores[:, :1]
         return margin
-    shifted: Floats = scores - scores.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    highest = scores.max(axis=1, keepdims=True)
+    shifted: Floats = scores - highest
+    log_sum = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    if np.all(np.abs(log_sum + highest) <= DUST):
+        return scores
+    return np.asarray(shifted - log_sum)
 
 
 def _labels(truth: ArrayLike, prediction: ArrayLike) -> tuple[Labels, Labels]:

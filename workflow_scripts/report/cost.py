@@ -7,8 +7,8 @@ Jobs, partitions and groups come from Snakemake's own plan under the profile. Ti
 disk of a job come from, in this order: its own earlier run; earlier runs of its rule, scaled by
 the number of images; what the rule declares (an upper limit, not an expectation). The table says
 how many jobs rest on which. A scaled time is cut at the declared limit; it rests on a straight
-line through nothing, so that of tiny runs (the demo's) it is too long rather than too short, and
-it knows nothing of a faster machine.
+line through nothing, so that of tiny runs (the demo's) it is too long rather than too short. A run
+without a GPU says nothing of a job with one: the demo trains small networks for a few steps.
 """
 
 from __future__ import annotations
@@ -149,7 +149,8 @@ def _expected(
     for other, use in seen:
         if (other.name, other.benchmark) == (job.name, job.benchmark):
             return use, MEASURED
-    like = scaled([use for _, use in seen], images) if images else None
+    on_the_same = [use for other, use in seen if gpus_of(other) == gpus_of(job)]
+    like = scaled(on_the_same, images) if images else None
     return (like, SCALED) if like else (None, DECLARED)
 
 

@@ -148,21 +148,39 @@ def _crocodile(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
 
 
 def _id_ood(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:
-    """Yield a row for each data set that a probe met outside its own; one if it met none."""
+    """Yield a row for each data set that a probe met outside its own; one if it met none.
+
+    A column is `TRAINED to TESTED`, or `TRAINED to TESTED FINDING`.
+    """
+    parts = {name: _parts_of(name) for name in sets}
     for own, inside in sets.items():
-        train, _, test = own.partition(" to ")
+        train, test, finding = parts[own]
         if train != test:
             continue
         table = inside[0].header.table
         names = (inside[0].header.metric, "accuracy", "mean_per_class_accuracy", "auc", "chance")
         metrics = same(*dict.fromkeys(names))
-        others = [name for name in sets if name != own and name.startswith(f"{train} to ")]
+        others = [
+            name for name, (first, second, third) in parts.items()
+            if (first, third) == (train, finding) and second != train
+        ]  # fmt: skip
         for other in others or [own]:
             copies = [Copy(ID, table, row, own, metrics)]
             copies += [Copy(OOD, table, row, other, metrics)] * (other != own)
             outside = sets[other] if other != own else ()
             name = _named(inside, f"{row}, {other}")
             yield Subject(name, protocol, inside, outside, (), tuple(copies))
+
+
+def _parts_of(column: str) -> tuple[str, str, str]:
+    """Return what a probe was fitted on, what it was tested on, and the finding.
+
+    >>> _parts_of("chestx to padchest Lung Opacity"), _parts_of("shenzhen to shenzhen")
+    (('chestx', 'padchest', 'Lung Opacity'), ('shenzhen', 'shenzhen', ''))
+    """
+    train, _, rest = column.partition(" to ")
+    test, _, finding = rest.partition(" ")
+    return train, test, finding
 
 
 def _segmenter(row: str, protocol: str, sets: Sets) -> Iterator[Subject]:

@@ -25,11 +25,11 @@ from workflow_scripts.metrics.statistics import (
     holm,
     paired_wilcoxon,
     patient_numbers,
-    percentile_interval,
 )
 from workflow_scripts.problems import InputError, Problem
 from workflow_scripts.randomness import named_rng
 from workflow_scripts.report.cells import Cell, Resampling, map_cells, value_of
+from workflow_scripts.report.kinds.segmentation import mean_interval_over_patients
 from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.predictions import Header, read_case_columns
 from workflow_scripts.report.rank_values import rank_correlation
@@ -166,24 +166,13 @@ def quality_values(cell: Cell, resampling: Resampling, largest: Largest) -> tupl
 def mean_interval(
     scores: Sequence[Scores], per_seed: Sequence[Floats], resampling: Resampling, name: str
 ) -> Interval:
-    """Return the interval of the mean over cases and seeds when patients are drawn anew."""
-    place, n_patients = patient_numbers(scores[0].patients)
-    sums = np.zeros(n_patients)
-    counts = np.zeros(n_patients)
-    for values in per_seed:
-        usable = np.isfinite(values)
-        sums += np.bincount(place[usable], values[usable], minlength=n_patients)
-        counts += np.bincount(place[usable], minlength=n_patients)
-
-    def statistic(drawn: NDArray[np.int64]) -> float:
-        total = float(drawn @ counts)
-        return float(drawn @ sums) / total if total else math.nan
-
+    """Return the interval of the mean over seeds of the mean over cases, patients drawn anew."""
+    _, n_patients = patient_numbers(scores[0].patients)
     if not resampling.resamples:
         return Interval(math.nan, math.nan, n_patients, 0)
-    header = scores[0].header
+    header, patients = scores[0].header, scores[0].patients
     rng = named_rng(resampling.seed, "patient bootstrap", header.table, header.column, name)
-    return percentile_interval(statistic, n_patients, rng, resampling.resamples)
+    return mean_interval_over_patients(per_seed, patients, rng, resampling.resamples)
 
 
 def test_values(cells: Sequence[Cell], largest: Largest) -> Iterator[Value]:
