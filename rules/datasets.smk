@@ -238,7 +238,7 @@ rule segmentation_data:
         [
             f"<results>/datasets/{dataset}/{file}"
             for dataset, grid in plan.volume_stores().items()
-            for file in ("leak_free.json", f"volumes/{grid}.png")
+            for file in ("leak_free.json", f"volumes/{grid}.jpg")
         ],
     localrule: True
 
