@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 from tests.cooperative_training.archive import training_words, write_archive
 from workflow_scripts.cooperative_training import train_segmenter
 from workflow_scripts.cooperative_training.methods import METHODS
+from workflow_scripts.cooperative_training.protocols import TRAINING
 from workflow_scripts.files import sha256_of
 from workflow_scripts.problems import InputError
 from workflow_scripts.training.failures import SavedNotFinished
@@ -146,6 +148,15 @@ def test_a_list_with_overlap_trains_only_where_that_is_asked_for_by_name(
         assert found[protocol]["patients"]["train"] == ["001", "002"]
         assert found[protocol]["patients"]["in_both"] == ["002"]
         assert found[protocol]["options"]["overlap"] == overlap
+
+
+def test_released_keeps_its_lists_where_corrected_leaves_patients_out() -> None:
+    given = {
+        name: train_segmenter.protocol_of(Namespace(protocol=name, overlap="leave_out"))
+        for name in TRAINING
+    }
+    assert given["released"] == TRAINING["released"]
+    assert given["corrected"].overlap == "leave_out"
 
 
 def test_mixed_precision_trains_and_says_so(archive: dict[str, Path], tmp_path: Path) -> None:
