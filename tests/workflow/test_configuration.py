@@ -97,6 +97,11 @@ def test_published_configuration_is_accepted(
             ["key ssl_transfer.saliency", "at least 399 px", "242 px"],
         ),
         (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
+        (
+            ("cooperative_training", "runs"),
+            [{"patients": "10_cv_0", "seed": 7}, {"patients": "10_cv_2", "seed": 7}],
+            ["cooperative_training.runs.1", "seed 7 for 10_cv_0 and 10_cv_2"],
+        ),
     ],
 )
 def test_wrong_key_or_value_is_refused(

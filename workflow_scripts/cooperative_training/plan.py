@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
-from workflow_scripts.system_plan import Named, SystemPlan
+from workflow_scripts.system_plan import Conflict, Named, SystemPlan
 
 RUN = "{protocol}/{recipe}/{patients}/seed{seed}"  # one training
 STORE = ("images.npy", "masks.npy", "parquet")
@@ -23,6 +23,18 @@ class CooperativeTrainingPlan(SystemPlan):
         yield Named(("experiment",), self.section["experiment"], "experiments")
         for index, name in enumerate(self.section["test_sets"]):
             yield Named(("test_sets", str(index)), name, "datasets")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield runs that would stand in one cell of the table as the same seed."""
+        first: dict[tuple[str, int], str] = {}
+        for index, one in enumerate(self.section["runs"]):
+            setting = one["patients"].rpartition("_cv_")[0] or one["patients"]
+            before = first.setdefault((setting, one["seed"]), one["patients"])
+            if before != one["patients"]:
+                expected = "runs of as many patients with seeds of their own"
+                found = f"seed {one['seed']} for {before} and {one['patients']}"
+                advice = "give each its own seed: a cell of the table holds a seed once"
+                yield Conflict(("runs", str(index)), expected, found, advice)
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the table of Dice and HD95, and that of the layer agreement."""
