@@ -25,7 +25,16 @@ class CooperativeTrainingPlan(SystemPlan):
             yield Named(("test_sets", str(index)), name, "datasets")
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield runs that would stand in one cell of the table as the same seed."""
+        """Yield uncertified data sets, and runs that would be the same seed of one cell."""
+        experiment = self.section["experiment"]
+        certified = self.config.get("experiments", {}).get(experiment, ())
+        for name in dict.fromkeys([self.section["dataset"], *self.section["test_sets"]]):
+            if certified and name not in certified:
+                expected = f"an experiment with {name}, for its leak certificate"
+                found = f"{experiment}: {', '.join(certified)}"
+                yield Conflict(
+                    ("experiment",), expected, found, f"add it to experiments.{experiment}"
+                )
         first: dict[tuple[str, int], str] = {}
         for index, one in enumerate(self.section["runs"]):
             setting = one["patients"].rpartition("_cv_")[0] or one["patients"]
