@@ -88,6 +88,27 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert (whole / "history.csv").read_bytes() == (torn / "history.csv").read_bytes()
 
 
+def test_an_interrupted_training_does_not_go_on_with_other_voxels(
+    archive: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another grid or normalisation may leave index and manifest as they are."""
+
+    def update(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    real = train_segmenter.update
+    monkeypatch.setattr(train_segmenter, "update", update)
+    with pytest.raises(SavedNotFinished):
+        train_segmenter.main(training_words(archive, tmp_path, "standard"))
+    monkeypatch.undo()
+    for name in ("images", "masks"):
+        other = tmp_path / f"{name}.npy"
+        np.save(other, np.load(archive[name])[::-1])
+        with pytest.raises(InputError, match=f"file.{name}"):
+            train_segmenter.main(training_words({**archive, name: other}, tmp_path, "standard"))
+
+
 def test_another_seed_trains_other_weights(archive: dict[str, Path], tmp_path: Path) -> None:
     hashes = set()
     for seed in (1, 2):

@@ -181,7 +181,7 @@ def open_session(run: Run, pieces: Pieces) -> TrainingSession:
     config |= {"max_updates": given.max_updates, "validate_every": given.validate_every}
     belongs_to = fingerprint(
         config | asdict(run.protocol),
-        files={"index": given.index, "manifest": given.manifest},
+        files={name: getattr(given, name) for name in ("images", "masks", "index", "manifest")},
         code=[Path(__file__).parent],
         world_size=run.devices.ranks.world_size,
     )
