@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
 from workflow_scripts.cooperative_training.pictures import picture_material
 from workflow_scripts.cooperative_training.protocols import SCORING
-from workflow_scripts.cooperative_training.score_segmenter import in_crop
-from workflow_scripts.cooperative_training.severity_scores import Level, corrupted, levels_of
+from workflow_scripts.cooperative_training.score_segmenter import (
+    in_volume,
+    score_cases,
+    scored_part,
+)
+from workflow_scripts.cooperative_training.severity_scores import (
+    Level,
+    corrupted,
+    levels_of,
+    score_levels,
+)
 from workflow_scripts.cooperative_training.volumes_to_scores import StructureScore, score_volume
 from workflow_scripts.datasets.corruptions import KERNELS, at_severity, draw
+from workflow_scripts.datasets.segmentation import Volume
 
 SPACING = (10.0, 2.0, 1.0)  # mm
 
@@ -62,14 +73,49 @@ def test_a_volume_and_a_segmentation_of_other_shapes_are_refused() -> None:
         score_volume(column(1, 0), column(1, 0, 0), SPACING, SCORING["corrected"])
 
 
-def test_released_does_not_score_what_the_crop_cuts_off() -> None:
-    mask = np.ones((2, 20, 24), np.uint8)
-    kept = in_crop(mask, 16)
-    assert kept.sum() == 2 * 16 * 16
-    assert kept[:, 2:18, 4:20].all()
-    assert SCORING["released"].scored_region == "crop"
-    assert SCORING["corrected"].scored_region == "volume"
-    np.testing.assert_array_equal(in_crop(mask[:, :9, :11], 16), mask[:, :9, :11])
+@pytest.mark.parametrize("shape", [(2, 20, 24), (2, 9, 11), (2, 9, 24), (2, 16, 16)])
+def test_released_scores_the_crop_alone_and_all_of_it(shape: tuple[int, int, int]) -> None:
+    mask = np.random.default_rng(0).integers(1, 4, shape).astype(np.uint8)
+    whole = scored_part(mask, SCORING["corrected"], 16)
+    np.testing.assert_array_equal(whole, mask)
+    cropped = scored_part(mask, SCORING["released"], 16)
+    assert cropped.shape == (2, 16, 16)
+    rows, columns = (min(n, 16) for n in shape[1:])
+    assert (cropped > 0).sum() == 2 * rows * columns
+    back = in_volume(cropped, shape, 16)
+    top, left = (max(n - 16, 0) // 2 for n in shape[1:])
+    inner = np.s_[:, top : top + rows, left : left + columns]
+    np.testing.assert_array_equal(back[inner], mask[inner])
+    assert (back > 0).sum() == 2 * rows * columns
+    # a segmenter that finds LV everywhere: the padding of a small image counts, what is cut not
+    lv = score_volume(cropped, np.ones_like(cropped), SPACING, SCORING["released"])[0]
+    assert lv.predicted_voxels == 2 * 16 * 16
+    assert lv.reference_voxels == (mask[inner] == 1).sum()
+
+
+def test_the_steps_score_the_released_crop_of_a_small_image() -> None:
+    import pandas as pd
+
+    class Everything:
+        record, crop = {"protocol": "released"}, 16
+
+        def segment(self, image: np.ndarray, passes: Any, rescales: bool) -> Any:
+            return dict.fromkeys(passes, np.ones(image.shape, np.uint8))
+
+    class Small:
+        def volume(self, name: str) -> Volume:
+            image = np.random.default_rng(0).random((2, 9, 11)).astype(np.float32)
+            return Volume(image, np.ones((2, 9, 11), np.uint8), SPACING)
+
+    by_hand = 2 * (9 * 11) / (9 * 11 + 16 * 16)
+    segmenter: Any = Everything()
+    small: Any = Small()
+    cases = pd.DataFrame({"image_id": ["a"]})
+    scores, labels = score_cases(segmenter, small, cases, [0])
+    assert scores[0][0].dice == pytest.approx(by_hand)
+    assert labels["a"][0].shape == (2, 9, 11)
+    (rows,) = score_levels(segmenter, small.volume("a"), "a", [Level("none", 0.0, 0)], (0, 0))
+    assert rows[0].dice == pytest.approx(by_hand)
 
 
 class Store:

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.numpy import load_file
 from tests.cooperative_training.archive import training_words, write_archive
 from workflow_scripts.cooperative_training import train_segmenter
 from workflow_scripts.cooperative_training.methods import METHODS
+from workflow_scripts.cooperative_training.protocols import TRAINING
 from workflow_scripts.files import sha256_of
 from workflow_scripts.problems import InputError
 from workflow_scripts.training.failures import SavedNotFinished
@@ -86,6 +88,27 @@ def test_an_interrupted_training_ends_with_the_same_weights(
     assert (whole / "history.csv").read_bytes() == (torn / "history.csv").read_bytes()
 
 
+def test_an_interrupted_training_does_not_go_on_with_other_voxels(
+    archive: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another grid or normalisation may leave index and manifest as they are."""
+
+    def update(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    real = train_segmenter.update
+    monkeypatch.setattr(train_segmenter, "update", update)
+    with pytest.raises(SavedNotFinished):
+        train_segmenter.main(training_words(archive, tmp_path, "standard"))
+    monkeypatch.undo()
+    for name in ("images", "masks"):
+        other = tmp_path / f"{name}.npy"
+        np.save(other, np.load(archive[name])[::-1])
+        with pytest.raises(InputError, match=f"file.{name}"):
+            train_segmenter.main(training_words({**archive, name: other}, tmp_path, "standard"))
+
+
 def test_another_seed_trains_other_weights(archive: dict[str, Path], tmp_path: Path) -> None:
     hashes = set()
     for seed in (1, 2):
@@ -146,6 +169,15 @@ def test_a_list_with_overlap_trains_only_where_that_is_asked_for_by_name(
         assert found[protocol]["patients"]["train"] == ["001", "002"]
         assert found[protocol]["patients"]["in_both"] == ["002"]
         assert found[protocol]["options"]["overlap"] == overlap
+
+
+def test_released_keeps_its_lists_where_corrected_leaves_patients_out() -> None:
+    given = {
+        name: train_segmenter.protocol_of(Namespace(protocol=name, overlap="leave_out"))
+        for name in TRAINING
+    }
+    assert given["released"] == TRAINING["released"]
+    assert given["corrected"].overlap == "leave_out"
 
 
 def test_mixed_precision_trains_and_says_so(archive: dict[str, Path], tmp_path: Path) -> None:

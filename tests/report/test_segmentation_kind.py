@@ -23,6 +23,7 @@ from workflow_scripts.report.table import group_cells
 STRUCTURES = ("LV", "MYO", "RV")
 PATIENTS = [f"p{number}" for number in range(6)]
 NO_BOOTSTRAP = Resampling(0, 0)
+TWO, THREE = "average of 2 test sets", "average of 3 test sets"
 
 
 def write_file(
@@ -117,12 +118,12 @@ def test_vendors_and_test_sets_have_columns_and_the_average_weighs_sets_alike(
     ]
     found = values_of(paths)
     columns = list(dict.fromkeys(column for _, column, _ in found))
-    assert columns == ["MMS", "MMS: A", "MMS: B", "RandomBias", "RandomSpike", "average"]
+    assert columns == ["MMS", "MMS: A", "MMS: B", "RandomBias", "RandomSpike", THREE]
     flat = second.ravel()
     sets = [first.mean(), flat[corruptions == "RandomBias"].mean()]
     sets.append(flat[corruptions == "RandomSpike"].mean())
     assert found["standard", "MMS: B", "dice"].value == pytest.approx(first[3:].mean())
-    assert found["standard", "average", "dice"].value == pytest.approx(np.mean(sets))
+    assert found["standard", THREE, "dice"].value == pytest.approx(np.mean(sets))
 
 
 def test_methods_are_tested_against_their_baseline_by_patient(tmp_path: Path) -> None:
@@ -172,12 +173,39 @@ def test_the_gain_is_of_the_averages_over_all_test_sets(tmp_path: Path) -> None:
     means = {row: np.mean([dice[row, name].mean() for name in ("acdc", "mms")])
              for row in ("standard", "b")}  # fmt: skip
     gain = means["b"] - means["standard"]
-    assert found["b", "average", "dice_gain"].value == pytest.approx(gain)
-    relative = found["b", "average", "dice_gain_relative"].value
+    assert found["b", TWO, "dice_gain"].value == pytest.approx(gain)
+    relative = found["b", TWO, "dice_gain_relative"].value
     assert relative == pytest.approx(gain / means["standard"])
-    assert ("standard", "average", "dice_gain") not in found
+    assert ("standard", TWO, "dice_gain") not in found
     alone = values_of([path for path in paths if path.name.startswith("b")])  # no baseline
-    assert ("b", "average", "dice_gain") not in alone
+    assert ("b", TWO, "dice_gain") not in alone
+
+
+def test_only_the_papers_six_test_sets_make_the_average_that_is_compared(tmp_path: Path) -> None:
+    corruptions = ["RandomBias", "RandomGhosting", "RandomMotion"] * 4 + ["RandomSpike"] * 6
+    sets = {"acdc": "ACDC", "acdc_c": corruptions, "mms_137": "M&Ms", "mine": "mine"}
+    dice = {(row, name): dice_of(10 * i + j) for i, row in enumerate(("standard", "b"))
+            for j, name in enumerate(sets)}  # fmt: skip
+    paths = {
+        name: [
+            write_file(tmp_path / f"{row}-{name}", row, name, dice[row, name],
+                       test_set=[column] * 18 if isinstance(column, str) else column)
+            for row in ("standard", "b")
+        ]
+        for name, column in sets.items()
+    }  # fmt: skip
+    papers = paths["acdc"] + paths["acdc_c"] + paths["mms_137"]
+    six, seven = values_of(papers), values_of(papers + paths["mine"])
+    without = values_of(paths["acdc"] + paths["acdc_c"])
+    for metric in ("dice", "hd95_mm", "dice_gain", "dice_gain_relative"):
+        assert seven["b", "average", metric].value == six["b", "average", metric].value
+        assert ("b", "average", metric) not in without
+        assert ("b", "average of 5 test sets", metric) in without
+        assert not any(column.startswith("average of") for _, column, _ in six)
+    whole = seven["b", "average of 7 test sets", "dice"].value
+    assert whole == pytest.approx(
+        (6 * six["b", "average", "dice"].value + dice["b", "mine"].mean()) / 7
+    )
 
 
 def test_the_interval_draws_patients_and_widens_with_their_spread() -> None:

@@ -102,6 +102,16 @@ def test_published_configuration_is_accepted(
             ["mms_137", "acdc"],
             ["key cooperative_training.test_sets", "acdc first", "found mms_137, acdc"],
         ),
+        (
+            ("cooperative_training", "runs"),
+            [{"patients": "10_cv_0", "seed": 7}, {"patients": "10_cv_2", "seed": 7}],
+            ["cooperative_training.runs.1", "seed 7 for 10_cv_0 and 10_cv_2"],
+        ),
+        (
+            ("cooperative_training", "test_sets"),
+            ["acdc", "mms"],
+            ["cooperative_training.experiment", "with mms", "add it to experiments.cooperative"],
+        ),
     ],
 )
 def test_wrong_key_or_value_is_refused(

@@ -25,8 +25,8 @@ from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.protocols import SCORING
 from workflow_scripts.cooperative_training.score_segmenter import (
     SYSTEM,
-    in_crop,
     row_title,
+    scored_part,
     setting_title,
 )
 from workflow_scripts.cooperative_training.severity_scores import Level, corrupted, levels_of
@@ -87,11 +87,11 @@ def score_levels(
     """
     protocol = SCORING[segmenter.record["protocol"]]
     rescales = protocol.test_intensity == "slice"
-    is_cut = protocol.scored_region == "crop"
-    truth = in_crop(volume.mask, segmenter.crop) if is_cut else volume.mask
+    truth = scored_part(volume.mask, protocol, segmenter.crop)
     passes = range(max(how.corrections, how.stn_passes) + 1)
     for level in levels:
-        image = corrupted(volume.image, name, level, how.seed)
+        whole = corrupted(volume.image, name, level, how.seed)
+        image = scored_part(whole, protocol, segmenter.crop)
         found = segmenter.segment(image, passes, rescales)
         series = np.stack([found[number] > 0 for number in range(how.corrections + 1)])
         agreements = layer_agreement(series)

@@ -25,12 +25,41 @@ class CooperativeTrainingPlan(SystemPlan):
             yield Named(("test_sets", str(index)), name, "datasets")
 
     def conflicts(self) -> Iterator[Conflict]:
+        """Yield test sets in a misleading order, uncertified data sets, and one seed used twice."""
+        yield from self._order()
+        yield from self._uncertified()
+        yield from self._repeated_seeds()
+
+    def _order(self) -> Iterator[Conflict]:
         """Yield test sets before that of the training's own data, which the matrix calls ID."""
         own, tested = self.section["dataset"], self.section["test_sets"]
         if own in tested[1:]:
             expected = f"{own} first: it is trained on, so its test patients are in distribution"
             step = "change the order; the trust matrix calls the first test set ID"
             yield Conflict(("test_sets",), expected, ", ".join(tested), step)
+
+    def _uncertified(self) -> Iterator[Conflict]:
+        """Yield data sets that the leak certificate would not know."""
+        experiment = self.section["experiment"]
+        certified = self.config.get("experiments", {}).get(experiment, ())
+        for name in dict.fromkeys([self.section["dataset"], *self.section["test_sets"]]):
+            if certified and name not in certified:
+                expected = f"an experiment with {name}, for its leak certificate"
+                found = f"{experiment}: {', '.join(certified)}"
+                step = f"add it to experiments.{experiment}"
+                yield Conflict(("experiment",), expected, found, step)
+
+    def _repeated_seeds(self) -> Iterator[Conflict]:
+        """Yield runs that would be the same seed of one cell."""
+        first: dict[tuple[str, int], str] = {}
+        for index, one in enumerate(self.section["runs"]):
+            setting = one["patients"].rpartition("_cv_")[0] or one["patients"]
+            before = first.setdefault((setting, one["seed"]), one["patients"])
+            if before != one["patients"]:
+                expected = "runs of as many patients with seeds of their own"
+                found = f"seed {one['seed']} for {before} and {one['patients']}"
+                step = "give each its own seed: a cell of the table holds a seed once"
+                yield Conflict(("runs", str(index)), expected, found, step)
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the table of Dice and HD95, and that of the layer agreement."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.methods import BASELINE
 from workflow_scripts.cooperative_training.pictures import picture_material, write_arrays
-from workflow_scripts.cooperative_training.protocols import SCORING
+from workflow_scripts.cooperative_training.protocols import SCORING, ScoringProtocol
 from workflow_scripts.cooperative_training.tested import column_of, read_manifest, tested_cases
 from workflow_scripts.cooperative_training.volumes_to_scores import (
     STRUCTURES,
@@ -79,22 +79,37 @@ def score_cases(
     labels: dict[str, dict[int, Labels]] = {}
     for name in progress(cases["image_id"], len(cases), "segment", "volumes"):
         volume = store.volume(name)
-        found = segmenter.segment(volume.image, passes, protocol.test_intensity == "slice")
-        truth = volume.mask
-        if protocol.scored_region == "crop":
-            truth = in_crop(truth, segmenter.crop)
+        image, truth = (
+            scored_part(one, protocol, segmenter.crop) for one in (volume.image, volume.mask)
+        )
+        found = segmenter.segment(image, passes, protocol.test_intensity == "slice")
         for number in passes:
             scores[number] += score_volume(truth, found[number], volume.spacing_mm, protocol)
-        labels[name] = found
+        labels[name] = {
+            number: in_volume(one, volume.mask.shape, segmenter.crop)
+            for number, one in found.items()
+        }
     return scores, labels
 
 
-def in_crop(mask: Labels, size: int) -> Labels:
-    """Return a mask with background outside the central crop; shape (D, H, W)."""
-    from workflow_scripts.cooperative_training.slices import from_crop, to_crop
+def scored_part(values: NDArray[Any], protocol: ScoringProtocol, size: int) -> NDArray[Any]:
+    """Return what is scored of a volume (D, H, W): all of it, or (released) its central crop.
 
-    kept: Labels = from_crop(to_crop(mask, size), mask.shape, size)
-    return kept
+    The crop of a smaller image is padded with 0, and what is predicted there is wrong.
+    """
+    from workflow_scripts.cooperative_training.slices import to_crop
+
+    return to_crop(values, size) if protocol.scored_region == "crop" else values
+
+
+def in_volume(labels: Labels, shape: tuple[int, ...], size: int) -> Labels:
+    """Return labels of the scored part in the volume's shape, background outside."""
+    from workflow_scripts.cooperative_training.slices import from_crop
+
+    if labels.shape == shape:
+        return labels
+    placed: Labels = from_crop(labels, shape, size)
+    return placed
 
 
 def write_scores(

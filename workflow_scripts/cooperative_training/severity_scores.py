@@ -20,8 +20,8 @@ from workflow_scripts.command_line import run
 from workflow_scripts.cooperative_training.protocols import SCORING
 from workflow_scripts.cooperative_training.score_segmenter import (
     SYSTEM,
-    in_crop,
     row_title,
+    scored_part,
     setting_title,
 )
 from workflow_scripts.cooperative_training.tested import read_manifest, tested_cases
@@ -90,11 +90,10 @@ def score_levels(
         how: corrections by the slow network, and seed of the artefacts.
     """
     protocol = SCORING[segmenter.record["protocol"]]
-    truth = (
-        in_crop(volume.mask, segmenter.crop) if protocol.scored_region == "crop" else volume.mask
-    )
+    truth = scored_part(volume.mask, protocol, segmenter.crop)
     for level in levels:
-        image = corrupted(volume.image, name, level, how[1])
+        whole = corrupted(volume.image, name, level, how[1])
+        image = scored_part(whole, protocol, segmenter.crop)
         found = segmenter.segment(image, [how[0]], protocol.test_intensity == "slice")
         yield score_volume(truth, found[how[0]], volume.spacing_mm, protocol)
 

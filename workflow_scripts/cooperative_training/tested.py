@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = {"acdc": "ACDC", "mms_137": "M&Ms"}  # what the paper calls two of its test sets
+CORRUPTED = "acdc_c"  # its corruptions are the paper's; those of another data set say its name
 
 
 def read_manifest(path: Path) -> tuple[pd.DataFrame, Mapping[str, Any]]:
@@ -79,5 +80,9 @@ def column_of(domain: str | None, dataset: str) -> str:
 
     >>> column_of("RandomBias", "acdc_c"), column_of("mms", "mms_137"), column_of("mms", "mine")
     ('RandomBias', 'M&Ms', 'mine')
+    >>> column_of("RandomSpike", "weak_spikes")
+    'RandomSpike (weak_spikes)'
     """
-    return str(domain) if domain in CORRUPTIONS else COLUMNS.get(dataset, dataset)
+    if domain in CORRUPTIONS:
+        return str(domain) if dataset == CORRUPTED else f"{domain} ({dataset})"
+    return COLUMNS.get(dataset, dataset)

@@ -181,7 +181,7 @@ def open_session(run: Run, pieces: Pieces) -> TrainingSession:
     config |= {"max_updates": given.max_updates, "validate_every": given.validate_every}
     belongs_to = fingerprint(
         config | asdict(run.protocol),
-        files={"index": given.index, "manifest": given.manifest},
+        files={name: getattr(given, name) for name in ("images", "masks", "index", "manifest")},
         code=[Path(__file__).parent],
         world_size=run.devices.ranks.world_size,
     )
@@ -288,9 +288,10 @@ def batch_of(options: argparse.Namespace, processes: int) -> BatchSharing:
 
 
 def protocol_of(options: argparse.Namespace) -> TrainingProtocol:
-    """Return the protocol with the overlap that was asked for; only `released` keeps one."""
+    """Return the protocol with the overlap that was asked for; `released` keeps its lists."""
     protocol = TRAINING[options.protocol]
-    return replace(protocol, overlap=options.overlap) if options.overlap else protocol
+    is_open = options.overlap and protocol.overlap == "refuse"
+    return replace(protocol, overlap=options.overlap) if is_open else protocol
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -339,7 +340,7 @@ def _parser() -> argparse.ArgumentParser:
         help="bundle of options; docs/reference/protocols.md",
     )
     parser.add_argument("--list", required=True, help="released list, such as 10_cv_0, or split")
-    help_text = "patients in training and validation do not validate (default: as the protocol)"
+    help_text = "corrected: patients in training and validation do not validate (else refused)"
     parser.add_argument("--overlap", choices=["leave_out"], help=help_text)
     add = partial(parser.add_argument, metavar="N")
     add("--seed", type=int, required=True, help="start of all random streams")
