@@ -78,6 +78,7 @@ def test_a_domain_without_an_image_of_a_split_is_refused(
     certify(hospitals)
     told = refused(hospitals, tmp_path / "out")
     assert f"data set north, split {split}: expected at least one image, found none" in told
+    assert "split_fractions of train, val and test" in told
 
 
 def test_a_certificate_that_leaks_or_is_of_other_manifests_is_refused(

@@ -63,6 +63,23 @@ def test_the_domains_are_numbered_as_released(plan: CrocodilePlan, config: dict[
     assert set(members) == {*plan.datasets_of("ID"), *plan.datasets_of("OOD")}
 
 
+def test_data_sets_that_the_certificate_would_not_cover_are_refused(config: dict[str, Any]) -> None:
+    def conflicts(**section: Any) -> list[tuple[tuple[str, ...], str]]:
+        changed = {**config, "crocodile": {**config["crocodile"], **section}}
+        found = Plan(changed).systems["crocodile"].conflicts()
+        return [(one.keys, one.next_step) for one in found]
+
+    assert conflicts() == []
+    # the same patients as the source's, under another name: its training images would be tested
+    assert conflicts(ood=["mimic_cxr", "chestx"]) == [
+        (("ood", "1"), "add it to experiments.crocodile"),
+        (("ood", "1"), "set split_policy: test_only in datasets.chestx"),
+    ]
+    assert conflicts(sources=["chestx_nine", "chexpert"]) == [
+        (("sources", "1"), "add it to experiments.crocodile")
+    ]
+
+
 def test_a_phantom_behind_any_data_set_is_known(config: dict[str, Any]) -> None:
     made = {**config, "phantoms": {"datasets": {"mimic_cxr": {}}}}
     found = Plan(made).systems["crocodile"]

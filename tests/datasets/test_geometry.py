@@ -213,6 +213,16 @@ def test_a_16_bit_image_without_contrast_is_refused() -> None:
         to_eight_bit(blank, "stretch")
 
 
+def test_a_stretched_geometry_stretches_a_deep_image_of_known_bits_too() -> None:
+    geometry = Geometry("squash", 2, "bilinear", 2, stretch=True, gray=True)
+    dim = Image.fromarray(np.array([[1000, 1100], [1200, 1300]], dtype=np.uint16))
+    pixels = prepare(dim, geometry, 12)
+    assert pixels.tolist() == prepare(dim, geometry, "stretch").tolist()
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    with pytest.raises(UnusablePixels, match="no bit depth given"):
+        prepare(dim, geometry)
+
+
 @pytest.mark.parametrize("name", ["u8", "u16"])
 def test_pixels_of_crocodile_are_those_of_the_released_code(name: str) -> None:
     geometry = Geometry("squash", 2, "bilinear", 2, stretch=True, gray=True)

@@ -137,7 +137,10 @@ def require_leak_free(certificate: Path, manifests: Sequence[Path]) -> None:
 
 def require_every_domain(sources: Sequence[Dataset]) -> None:
     """Refuse training domains without a training, validation or test image."""
-    step = "give the data set more patients, or take it out of crocodile.sources"
+    step = (
+        "give its entry split_fractions of train, val and test (an official split: val_fraction), "
+        "give it more patients, or take it out of crocodile.sources"
+    )
     problems = [
         Problem(f"data set {one.name}, split {split}", "at least one image", "none", step)
         for one in sources

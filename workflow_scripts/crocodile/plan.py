@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.crocodile.variants import VARIANTS
-from workflow_scripts.system_plan import Named, SystemPlan
+from workflow_scripts.system_plan import Conflict, Named, SystemPlan
 
 RUN = "{protocol}/{variant}/seed{seed}"
 ROLES = ("ID", "OOD")
@@ -26,6 +26,27 @@ class CrocodilePlan(SystemPlan):
         yield Named(("experiment",), self.section["experiment"], "experiments")
         if self.checkpoint:
             yield Named(("network", "checkpoint"), self.checkpoint, "checkpoints")
+
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield data sets that the leak certificate would not cover as they are used.
+
+        All images of the OOD data sets are tested, so that all must be `test` to the certificate.
+        """
+        experiment, datasets = self.section["experiment"], self.config["datasets"]
+        members = self.config.get("experiments", {}).get(experiment, datasets)
+        for key in ("sources", "ood"):
+            for index, name in enumerate(self.section[key]):
+                if name in datasets and name not in members:
+                    expected = f"a data set that experiments.{experiment} certifies"
+                    step = f"add it to experiments.{experiment}"
+                    yield Conflict((key, str(index)), expected, repr(name), step)
+        for index, name in enumerate(self.section["ood"]):
+            policy = datasets.get(name, {}).get("split_policy") or "none"
+            if name in datasets and policy != "test_only":
+                expected = "a data set of which every image is certified as test"
+                step = f"set split_policy: test_only in datasets.{name}"
+                found = f"{name!r} with split_policy: {policy}"
+                yield Conflict(("ood", str(index)), expected, found, step)
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the only table."""

@@ -98,6 +98,8 @@ def prepare(
     """
     if geometry.stretch and image.mode not in DEEP_MODES:
         image = _stretched(image)
+    elif geometry.stretch and bit_depth is not None:  # whatever its bits, as all other images
+        bit_depth = "stretch"
     plain = to_eight_bit(image, bit_depth)
     plain = plain.convert("L") if geometry.gray else plain
     resized = plain.resize(resized_size(plain.size, geometry), FILTERS[geometry.interpolation])
