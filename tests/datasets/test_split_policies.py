@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -96,6 +97,23 @@ def test_too_few_images_for_a_biased_split_are_refused_with_every_cell() -> None
     text = str(error.value)
     for cell in ("male, class 0", "male, class 1", "not male, class 0", "not male, class 1"):
         assert f"biased split, test: expected 500 images of {cell}" in text
+
+
+FRONTAL = {"Edema": 49_674, "Pleural Effusion": 76_894, "Pneumonia": 4_674}  # of CheXpert's train
+WOMEN = 0.4  # about the share of CheXpert's images
+
+
+def test_the_published_plan_asks_for_no_more_images_of_a_disease_than_chexpert_has() -> None:
+    config = yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8"))
+    biased = [one for one in config["datasets"].values() if "biased_split" in one]
+    assert {one["disease"] for one in biased} == set(FRONTAL)
+    for entry in biased:
+        options = BiasedSplit(**entry["biased_split"])
+        in_train = training_cells(options)
+        apart = options.n_test_per_cell + options.n_val_per_cell
+        if options.attribute == "sex":
+            there = WOMEN * FRONTAL[entry["disease"]]
+            assert in_train["not male, class 1"] + apart <= there, entry["disease"]
 
 
 def test_an_unknown_attribute_is_in_no_cell() -> None:
