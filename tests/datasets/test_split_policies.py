@@ -25,7 +25,7 @@ from workflow_scripts.datasets.biased_split import (
     training_cells,
 )
 from workflow_scripts.datasets.integrity import FileVerdict
-from workflow_scripts.datasets.layout import TRUTH_COLUMNS
+from workflow_scripts.datasets.layout import TRUTH_COLUMNS, check_options
 from workflow_scripts.problems import InputError
 from workflow_scripts.randomness import named_rng
 
@@ -97,6 +97,19 @@ def test_too_few_images_for_a_biased_split_are_refused_with_every_cell() -> None
     text = str(error.value)
     for cell in ("male, class 0", "male, class 1", "not male, class 0", "not male, class 1"):
         assert f"biased split, test: expected 500 images of {cell}" in text
+
+
+def test_options_that_a_biased_split_or_its_labels_cannot_heed_are_refused(tmp_path: Path) -> None:
+    chexpert.write(tmp_path, chexpert_truth(), noise, {})
+    options = {"layout": "chexpert", "label_policy": "no_finding_vs_disease"}
+    options |= {"split_policy": "biased"}
+    for key, value in (("val_fraction", 0.1), ("split_fractions", {"train": 0.8, "test": 0.2})):
+        with pytest.raises(InputError, match=f"option {key}: expected nothing beside"):
+            check_options(chexpert.LAYOUT, {**options, key: value})
+    for rule in ("positive", "negative", "released_dne"):
+        with pytest.raises(InputError, match="option uncertain: expected ignore"):
+            chexpert.read(tmp_path, {**options, "uncertain": rule})
+    assert len(chexpert.read(tmp_path, {**options, "uncertain": "ignore"}).table) == 120
 
 
 FRONTAL = {"Edema": 49_674, "Pleural Effusion": 76_894, "Pneumonia": 4_674}  # of CheXpert's train
