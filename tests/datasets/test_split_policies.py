@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,7 +25,7 @@ from workflow_scripts.datasets.biased_split import (
     training_cells,
 )
 from workflow_scripts.datasets.integrity import FileVerdict
-from workflow_scripts.datasets.layout import TRUTH_COLUMNS
+from workflow_scripts.datasets.layout import TRUTH_COLUMNS, check_options
 from workflow_scripts.problems import InputError
 from workflow_scripts.randomness import named_rng
 
@@ -96,6 +97,36 @@ def test_too_few_images_for_a_biased_split_are_refused_with_every_cell() -> None
     text = str(error.value)
     for cell in ("male, class 0", "male, class 1", "not male, class 0", "not male, class 1"):
         assert f"biased split, test: expected 500 images of {cell}" in text
+
+
+def test_options_that_a_biased_split_or_its_labels_cannot_heed_are_refused(tmp_path: Path) -> None:
+    chexpert.write(tmp_path, chexpert_truth(), noise, {})
+    options = {"layout": "chexpert", "label_policy": "no_finding_vs_disease"}
+    options |= {"split_policy": "biased"}
+    for key, value in (("val_fraction", 0.1), ("split_fractions", {"train": 0.8, "test": 0.2})):
+        with pytest.raises(InputError, match=f"option {key}: expected nothing beside"):
+            check_options(chexpert.LAYOUT, {**options, key: value})
+    for rule in ("positive", "negative", "released_dne"):
+        with pytest.raises(InputError, match="option uncertain: expected ignore"):
+            chexpert.read(tmp_path, {**options, "uncertain": rule})
+    assert len(chexpert.read(tmp_path, {**options, "uncertain": "ignore"}).table) == 120
+
+
+FRONTAL = {"Edema": 49_674, "Pleural Effusion": 76_894, "Pneumonia": 4_674}  # of CheXpert's train
+WOMEN = 0.4  # about the share of CheXpert's images
+
+
+def test_the_published_plan_asks_for_no_more_images_of_a_disease_than_chexpert_has() -> None:
+    config = yaml.safe_load(Path("config.yaml").read_text(encoding="utf-8"))
+    biased = [one for one in config["datasets"].values() if "biased_split" in one]
+    assert {one["disease"] for one in biased} == set(FRONTAL)
+    for entry in biased:
+        options = BiasedSplit(**entry["biased_split"])
+        in_train = training_cells(options)
+        apart = options.n_test_per_cell + options.n_val_per_cell
+        if options.attribute == "sex":
+            there = WOMEN * FRONTAL[entry["disease"]]
+            assert in_train["not male, class 1"] + apart <= there, entry["disease"]
 
 
 def test_an_unknown_attribute_is_in_no_cell() -> None:

@@ -64,6 +64,20 @@ def test_targets_that_are_neither_0_nor_1_never_reach_a_loss(
         read_cohort(given, ids(files))
 
 
+def test_a_disease_before_its_absence_is_refused(files: Files, tmp_path: Path) -> None:
+    given = released(files, tmp_path, {"Edema": [0, 1], "No Finding": [1, 0]})
+    with pytest.raises(InputError, match=r"healthy class first.*\[No Finding, Edema\]"):
+        read_cohort(given, ids(files))
+    given.manifest, given.leak_free = (
+        Path(files.path(name)) for name in ("manifest.parquet", "leak_free.json")
+    )
+    card = json.loads(given.card.read_text()) | {"classes": ["Edema", "normal"]}  # sorted by name
+    given.card = tmp_path / "card.json"
+    given.card.write_text(json.dumps(card))
+    with pytest.raises(InputError, match=r"healthy class first.*\[normal, Edema\]"):
+        read_cohort(given, ids(files))
+
+
 def test_other_numbers_of_classes_and_unknown_images_are_refused(
     files: Files, tmp_path: Path
 ) -> None:

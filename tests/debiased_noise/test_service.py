@@ -387,6 +387,20 @@ def test_a_search_survives_the_death_of_its_service(
     assert found[1]["image_queries"] > whole[1]["image_queries"]  # the lost update was paid for
 
 
+@pytest.mark.parametrize("step", ["embed", "serve"])
+def test_a_gpu_rounds_no_edited_pixels(
+    files: Files, server: EmbeddingServer, tmp_path: Path, step: str
+) -> None:
+    torch.backends.cudnn.allow_tf32 = True  # torch's default
+    if step == "embed":
+        words = [*files.model, *files.images, "--card", files.path("card.json")]
+        embed.main([*words, "--out", str(tmp_path / "embeddings.npz")])
+    else:
+        port = str(server.server_address[1])  # taken: it ends after the model is loaded
+        assert run(serve.main, [*files.model, "--port", port]) == 1
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_service_refuses_an_address_that_is_taken(
     files: Files, server: EmbeddingServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -136,6 +136,12 @@ def test_only_attributes_that_are_known_have_a_column_and_unknown_cases_are_left
         "Pleural Effusion, sex", "Pleural Effusion, sex; by age over 60",
     }  # fmt: skip
     assert found["Pleural Effusion, sex; by age over 60", "accuracy"].n == 600
+    areas = ("auc", "auc_gap", "auc_in", "auc_out", "auc_worst")
+    by_age = {name: found["Pleural Effusion, sex; by age over 60", name] for name in areas}
+    assert [by_age[name].n for name in ("auc", "auc_gap")] == [600, 600]
+    assert [by_age[name].n for name in ("auc_in", "auc_out")] == [400, 200]  # odd places, even
+    worse = min(("auc_in", "auc_out"), key=lambda name: by_age[name].value)
+    assert by_age["auc_worst"].n == by_age[worse].n
     assert ("Pleural Effusion, sex; by age over 60", "leak_frozen") not in found  # it speaks of sex
 
 

@@ -27,6 +27,7 @@ ATTRIBUTES: Final = {  # name: what is true of the images of the group
     "race": "White",
     "age_years": f"over_{OLD_YEARS}",
 }
+OTHER_SPLITS: Final = ("split_fractions", "val_fraction")  # options that a biased split cannot heed
 BALANCED: Final = ("test", "val")  # splits with equal cells, in the order they are drawn
 
 
@@ -54,6 +55,14 @@ def biased_split_problems(options: Mapping[str, Any]) -> list[Problem]:
     """Return what is wrong with the options of a biased split."""
     given = options.get("biased_split")
     is_biased = options.get("split_policy") == "biased"
+    if is_biased and (idle := [key for key in OTHER_SPLITS if options.get(key) is not None]):
+        advice = "leave it out; biased_split has n_train, n_test_per_cell and n_val_per_cell"
+        return [
+            Problem(
+                f"option {key}", "nothing beside split_policy: biased", repr(options[key]), advice
+            )
+            for key in idle
+        ]
     if given is None:
         return []
     if not is_biased:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from workflow_scripts.datasets.index_csv import outside
 from workflow_scripts.datasets.layout import Options
-from workflow_scripts.problems import Problem
+from workflow_scripts.problems import Problem, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -150,6 +150,9 @@ def observation_labels(
     Returns:
         The label columns of the N images, and what the filters took out.
 
+    Raises:
+        InputError: a rule for uncertain labels that the policy cannot follow.
+
     Source: ssl_transfer spec 3 (golden `chexpert_labels`), CROCODILE spec 2.4, dne spec 3.3
     (golden `N_dataset`).
     """
@@ -162,6 +165,9 @@ def observation_labels(
     if policy == "effusion_vs_rest":
         return _one_of_two(values, "Pleural Effusion", uncertain, passes)
     if policy == "no_finding_vs_disease":
+        if uncertain != "ignore":
+            advice = "leave it out, or choose the policy no_finding_vs_disease_released"
+            raise refuse("option uncertain", f"ignore with {policy}", repr(uncertain), advice)
         return _exactly_one(values, disease, passes)
     decided = decide(values, uncertain)
     if policy == "nine_findings":

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 FINDING = "label_"  # prefix of the columns of a multi-label task
 UNKNOWN = -1  # of an attribute
 UNFIT = "give the files of one data set, as the rule does"
+HEALTHY = ("no finding", "normal", "healthy", "negative", "control")  # names of the first target
 Rows = NDArray[np.int64]
 
 
@@ -132,7 +133,7 @@ def _targets(
     if "label" in table:
         label = table["label"].to_numpy(np.int64)
         if set(np.unique(label)) <= {0, 1} and len(card["classes"]) == 2:
-            return np.eye(2, dtype=np.float32)[label], (card["classes"][0], card["classes"][1])
+            return np.eye(2, dtype=np.float32)[label], _in_order(where, card["classes"])
         raise refuse(str(where), "two classes", f"{len(card['classes'])}", UNFIT)
     if len(names) != 2:
         found = f"{len(names)} label columns"
@@ -141,8 +142,21 @@ def _targets(
     if not np.isin(targets, (0, 1)).all():
         advice = "choose a rule for uncertain labels that decides them all"
         raise refuse(str(where), "targets 0 or 1", "unknown ones", advice)
-    first, second = (str(name).removeprefix(FINDING) for name in names)
-    return targets, (first, second)
+    return targets, _in_order(where, [str(name).removeprefix(FINDING) for name in names])
+
+
+def _in_order(where: Path, names: Sequence[str]) -> tuple[str, str]:
+    """Return the names of the two targets; refuse a disease that stands before its absence.
+
+    Negatives and positives would change places in every gap. Classes that a table does not list
+    are sorted by name, which puts `Effusion` before `normal`.
+    """
+    first, second = map(str, names)
+    is_healthy = [name.strip().casefold().replace("_", " ") in HEALTHY for name in (first, second)]
+    if is_healthy == [False, True]:
+        advice = f"list them in the data set's entry: [{second}, {first}] (classes, or labels)"
+        raise refuse(str(where), "the healthy class first", f"{first}, {second}", advice)
+    return first, second
 
 
 def _require_leak_free(certificate: Path, manifest: Path) -> None:

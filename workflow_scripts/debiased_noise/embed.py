@@ -102,8 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = build_parser().parse_args(arguments)
     tune_allocator()
     set_threads(given.threads)
+    from workflow_scripts.debiased_noise.foundation import exact_arithmetic
     from workflow_scripts.debiased_noise.noise_edit import read_edit
 
+    exact_arithmetic()
     queries = QueryCount(given.query_budget)
     try:
         access = open_box(given, queries, "cuda:0" if given.gpus else "cpu")

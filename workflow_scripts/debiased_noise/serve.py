@@ -76,13 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     require_token_outside(given.host, token)
     tune_allocator()
 
-    from workflow_scripts.debiased_noise.foundation import ABOUT, load_foundation
+    from workflow_scripts.debiased_noise.foundation import ABOUT, exact_arithmetic, load_foundation
     from workflow_scripts.debiased_noise.service import (
         EmbeddingServer,
         ServedModel,
         ServiceLimits,
     )
 
+    exact_arithmetic()
     set_threads(given.threads)
     device = "cuda:0" if given.gpus else "cpu"
     model, certificate = load_foundation(given.backbone, given.certificate, device)

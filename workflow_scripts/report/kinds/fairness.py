@@ -216,9 +216,13 @@ def _auc_values(
         for seed in seeds
     ]  # fmt: skip
     drawn = [named(one.areas) for one in again]
+    n_out, n_in = map(int, seeds[0].counts.sum(axis=(-1, -2)))
+    of_worst = [n_in if one["auc_in"] == one["auc_worst"] else n_out for one in found]
+    cases = {"auc_in": n_in, "auc_out": n_out, "auc_worst": min(of_worst)}
     for name in found[0]:
         per_seed = [float(one[name]) for one in found]
-        yield _estimate(headers, name, per_seed, [one[name] for one in drawn], n)
+        count = cases.get(name, n)
+        yield _estimate(headers, name, per_seed, [one[name] for one in drawn], count)
         if name == "auc_gap":
             dealt = [one.dealt_auc_gaps for one in again]
             yield from _null_values(headers, name, per_seed, dealt, n)
