@@ -181,6 +181,16 @@ def test_scatter_writes_equal_bytes_and_refuses_what_is_not_there(tmp_path: Path
         scatter.main([*words, "--predictor", "lpips", "--out", str(tmp_path / "a.pdf")])
 
 
+def test_averages_need_no_predictor(tmp_path: Path) -> None:
+    given = tables(tmp_path, measures()[0])
+    analysis = {"imagenet_top1": {}, "in_domain": [["linear", "bach"]], "out_of_domain": []}
+    correlations.main(["--tables", *given, "--analysis", json.dumps(analysis),
+                       "--out", str(tmp_path)])  # fmt: skip
+    found = read_values(tmp_path / f"{correlations.AVERAGES}.csv")
+    assert [one.value for one in found] == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert not (tmp_path / f"{correlations.CORRELATIONS}.csv").exists()
+
+
 def test_tables_without_transfer_are_refused(tmp_path: Path) -> None:
     given = tables(tmp_path, measures()[1])
     analysis = json.dumps({"imagenet_top1": {}, **NO_DOMAINS})

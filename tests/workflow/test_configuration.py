@@ -71,6 +71,19 @@ def test_published_configuration_is_accepted(
         ),
         (
             ("ssl_transfer", "invariance", "columns"),
+            [
+                {"dataset": "bach", "transform": "rotation"},
+                {"dataset": "bach", "transform": "rotation", "k": 20, "protocols": ["released"]},
+            ],
+            ["columns.1", "names of their own", "'bach rotation' for protocol released"],
+        ),
+        (
+            ("ssl_transfer", "linear", "columns"),
+            [{"dataset": "chexpert_linear", "column": "chexpert"}, {"dataset": "chexpert"}],
+            ["linear.columns.1", "names of their own", "'chexpert' for protocol released"],
+        ),
+        (
+            ("ssl_transfer", "invariance", "columns"),
             [{"dataset": "bach", "transform": "translation", "k": 20}],
             ["ssl_transfer.invariance.columns.0.k", "whole (9, 16, 25)", "k = 20"],
         ),
