@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,21 @@ def test_phantoms_stay_marked(tmp_path: Path) -> None:
     for name in (correlations.CORRELATIONS, correlations.AVERAGES):
         assert all(v.is_phantom for v in read_values(tmp_path / f"{name}.csv"))
         assert "PHANTOM" in (tmp_path / f"{name}.md").read_text()
+
+
+def test_an_untrained_checkpoint_or_measure_marks_its_points() -> None:
+    transfer, lpips, _ = measures()
+    untrained = "bach (untrained weights)"
+    seeded = [value("linear", "seeded", "bach", 0.4, data=untrained)]
+    names = {f"c{i}": 0.1 * i for i in range(5)}
+
+    def data(cells: list[Value], imagenet: dict[str, float]) -> list[str]:
+        return [p.data for p in transfer_points(cells, imagenet) if p.column == "linear bach"]
+
+    assert data([*transfer, *seeded], names) == ["bach"]  # it has no point
+    assert data([*transfer, *seeded], names | {"seeded": 0.1}) == [untrained]
+    trunks = [replace(one, data=untrained) for one in lpips]
+    assert data([*transfer, *trunks], names) == ["bach", untrained]
 
 
 def test_scatter_writes_equal_bytes_and_refuses_what_is_not_there(tmp_path: Path) -> None:
