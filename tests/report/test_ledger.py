@@ -148,18 +148,25 @@ def cells_of_all() -> tuple[Published, ...]:
     return ledger.read_published(files)
 
 
-@pytest.mark.parametrize(("left_out", "verdict"), [(0, "reproduced"), (1, "not comparable")])
-def test_scaled_averages_of_other_checkpoints_are_not_comparable(
-    left_out: int, verdict: str
+@pytest.mark.parametrize(
+    ("left_out", "n", "reason"),
+    [(0, 6, "difference"), (1, 6, "other rows: ours 12, printed 13"),
+     (0, 7, "other columns: ours 7, printed 6")],
+)  # fmt: skip
+def test_scaled_averages_of_other_checkpoints_or_columns_are_not_comparable(
+    left_out: int, n: int, reason: str
 ) -> None:
+    cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())
     cells = [c for c in ledger.read_published([PUBLISHED]) if c.metric == "scaled_average"]
     cells = [c for c in cells if c.column == "in_domain"]
     values = [
-        value_of(c.value, table=c.table, row=c.row, column=c.column, metric=c.metric)
+        value_of(c.value, table=c.table, row=c.row, column=c.column, metric=c.metric, n=n)
         for c in cells[left_out:]
     ]
-    entries = make_ledger(cells, values, NONE)[left_out:]
+    entries = make_ledger(cells, values, NONE, cases)[left_out:]
+    verdict = "reproduced" if reason == "difference" else "not comparable"
     assert {entry.verdict for entry in entries} == {verdict}
+    assert all(entry.reason.startswith(reason) for entry in entries)
 
 
 def test_another_metric_is_not_set_beside_a_printed_one() -> None:

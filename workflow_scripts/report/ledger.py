@@ -183,14 +183,15 @@ def make_ledger(
 def _other_rows(
     cell: Published, ours: Value, n_printed: int | None, rows: Mapping[tuple[str, ...], set[str]]
 ) -> str:
-    """Return why a number made from a table's rows has other rows than in print, or nothing."""
+    """Return why a number made from tables has other rows or columns than in print, or nothing."""
     if cell.metric in SCALED:
         printed = rows[cell.table, cell.column]
         found = rows[cell.table, cell.column, ours.protocol]
         if found != printed:
             return f"other rows: ours {len(found)}, printed {len(printed)}"
-    elif cell.unit == "number" and n_printed and ours.n != n_printed:
-        return f"other rows: ours {ours.n}, printed {n_printed}"
+    if cell.unit == "number" and n_printed and ours.n != n_printed:
+        what = "columns" if cell.metric in SCALED else "rows"
+        return f"other {what}: ours {ours.n}, printed {n_printed}"
     return ""
 
 
