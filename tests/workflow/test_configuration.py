@@ -109,6 +109,16 @@ def test_published_configuration_is_accepted(
             200,
             ["key ssl_transfer.saliency", "at least 399 px", "242 px"],
         ),
+        (
+            ("ssl_transfer", "reconstruction", "columns"),
+            [{"dataset": "bach", "column": "tissue", "images": ["iv001.tif"]}],
+            ["reconstruction.columns.0", "'column'"],  # the distances would not be called so
+        ),
+        (
+            ("ssl_transfer", "reconstruction", "columns"),
+            [{"dataset": "bach", "images": ["iv001.tif", "iv002.tif"]}],
+            ["reconstruction.columns.0.images", "maxItems: 1"],
+        ),
         (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
     ],
 )
