@@ -119,6 +119,11 @@ def test_published_configuration_is_accepted(
             [{"dataset": "bach", "images": ["iv001.tif", "iv002.tif"]}],
             ["reconstruction.columns.0.images", "maxItems: 1"],
         ),
+        (
+            ("ssl_transfer", "analysis", "imagenet_top1"),
+            {"moco-v3": 0.711},
+            ["analysis.imagenet_top1.moco-v3", "did you mean 'moco-v2'"],  # else without a point
+        ),
         (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
     ],
 )
