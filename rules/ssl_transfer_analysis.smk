@@ -432,7 +432,7 @@ rule scatter:
     benchmark:
         "<benchmarks>/ssl_transfer/scatter/{predictor}.tsv"
     wildcard_constraints:
-        predictor="|".join(analysis_plan.predictors()) or "none",
+        predictor="|".join(map(re.escape, analysis_plan.predictors())) or "none",
     localrule: True
     conda:
         "../envs/statistics.yaml"
@@ -444,8 +444,8 @@ rule scatter:
         code=code_digest("workflow_scripts.report.scatter"),
     shell:
         "python -m workflow_scripts.report.scatter --tables {input.tables}"
-        " --analysis {params.analysis:q} --predictor {wildcards.predictor}"
-        " --out {output.figure} > {log} 2>&1"
+        " --analysis {params.analysis:q} --predictor {wildcards.predictor:q}"
+        " --out {output.figure:q} > {log:q} 2>&1"
 
 
 rule ssl_transfer:

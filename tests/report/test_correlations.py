@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,21 @@ def test_phantoms_stay_marked(tmp_path: Path) -> None:
         assert "PHANTOM" in (tmp_path / f"{name}.md").read_text()
 
 
+def test_an_untrained_checkpoint_or_measure_marks_its_points() -> None:
+    transfer, lpips, _ = measures()
+    untrained = "bach (untrained weights)"
+    seeded = [value("linear", "seeded", "bach", 0.4, data=untrained)]
+    names = {f"c{i}": 0.1 * i for i in range(5)}
+
+    def data(cells: list[Value], imagenet: dict[str, float]) -> list[str]:
+        return [p.data for p in transfer_points(cells, imagenet) if p.column == "linear bach"]
+
+    assert data([*transfer, *seeded], names) == ["bach"]  # it has no point
+    assert data([*transfer, *seeded], names | {"seeded": 0.1}) == [untrained]
+    trunks = [replace(one, data=untrained) for one in lpips]
+    assert data([*transfer, *trunks], names) == ["bach", untrained]
+
+
 def test_scatter_writes_equal_bytes_and_refuses_what_is_not_there(tmp_path: Path) -> None:
     given = tables(tmp_path, *measures())
     analysis = json.dumps({"imagenet_top1": {}, **NO_DOMAINS})
@@ -179,6 +195,16 @@ def test_scatter_writes_equal_bytes_and_refuses_what_is_not_there(tmp_path: Path
         scatter.main([*words, "--predictor", "imagenet_top1", "--out", str(pictures[0])])
     with pytest.raises(InputError, match=r"expected \.png or \.svg"):
         scatter.main([*words, "--predictor", "lpips", "--out", str(tmp_path / "a.pdf")])
+
+
+def test_averages_need_no_predictor(tmp_path: Path) -> None:
+    given = tables(tmp_path, measures()[0])
+    analysis = {"imagenet_top1": {}, "in_domain": [["linear", "bach"]], "out_of_domain": []}
+    correlations.main(["--tables", *given, "--analysis", json.dumps(analysis),
+                       "--out", str(tmp_path)])  # fmt: skip
+    found = read_values(tmp_path / f"{correlations.AVERAGES}.csv")
+    assert [one.value for one in found] == pytest.approx([0.0, 0.25, 0.5, 0.75, 1.0])
+    assert not (tmp_path / f"{correlations.CORRELATIONS}.csv").exists()
 
 
 def test_tables_without_transfer_are_refused(tmp_path: Path) -> None:

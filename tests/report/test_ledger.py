@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from workflow_scripts.problems import InputError
 from workflow_scripts.report import ledger
+from workflow_scripts.report.granularity import count_behind
 from workflow_scripts.report.ledger import count_cells, judge, main, make_ledger
 from workflow_scripts.report.long_form import Value, write_values
 from workflow_scripts.report.published import Published
@@ -108,6 +109,64 @@ def test_every_printed_number_is_in_the_ledger(chosen: set[int]) -> None:
     entries = make_ledger(cells, values, NONE)
     assert [e.published for e in entries] == list(cells)
     assert sum(e.ours is not None for e in entries) == len(chosen)
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "metric", "n", "verdict"),
+    [
+        ("few_shot bach 2-way", "imagenet_top1", "pearson_r", 8, "reproduced"),
+        ("few_shot bach 2-way", "imagenet_top1", "pearson_r", 3, "not comparable"),
+        ("few_shot bach 2-way", "imagenet_top1", "reduced_chi2", 7, "not comparable"),
+        ("few_shot bach 2-way", "lpips", "pearson_r", 13, "reproduced"),
+        ("finetune diabetic_retinopathy", "attentive_diffusion", "p_value", 8, "reproduced"),
+        ("finetune diabetic_retinopathy", "attentive_diffusion", "p_value", 13, "not comparable"),
+    ],
+)
+def test_a_correlation_over_other_checkpoints_is_not_comparable(
+    row: str, column: str, metric: str, n: int, verdict: str
+) -> None:
+    cells = ledger.read_published([PUBLISHED])
+    cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())
+    (cell,) = [c for c in cells if c.key[2:] == (row, column, metric)]
+    ours = value_of(cell.value, table=cell.table, row=row, column=column, metric=metric, n=n)
+    (entry,) = make_ledger([cell], [ours], NONE, cases)
+    assert (entry.verdict, entry.granularity) == (verdict, "")
+    if verdict == "not comparable":
+        assert entry.reason.startswith(f"other rows: ours {n}, printed ")
+
+
+def test_every_printed_correlation_says_how_many_points_it_has() -> None:
+    cells = [c for c in ledger.read_published([PUBLISHED]) if "correlations" in c.table]
+    cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())
+    assert len(cells) == 77
+    assert {count_behind(cell, cases) for cell in cells} == {8, 13}
+
+
+def cells_of_all() -> tuple[Published, ...]:
+    names = ("test_cases.csv", "checksums.csv")
+    files = sorted(f for f in PUBLISHED.parent.glob("*.csv") if f.name not in names)
+    return ledger.read_published(files)
+
+
+@pytest.mark.parametrize(
+    ("left_out", "n", "reason"),
+    [(0, 6, "difference"), (1, 6, "other rows: ours 12, printed 13"),
+     (0, 7, "other columns: ours 7, printed 6")],
+)  # fmt: skip
+def test_scaled_averages_of_other_checkpoints_or_columns_are_not_comparable(
+    left_out: int, n: int, reason: str
+) -> None:
+    cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())
+    cells = [c for c in ledger.read_published([PUBLISHED]) if c.metric == "scaled_average"]
+    cells = [c for c in cells if c.column == "in_domain"]
+    values = [
+        value_of(c.value, table=c.table, row=c.row, column=c.column, metric=c.metric, n=n)
+        for c in cells[left_out:]
+    ]
+    entries = make_ledger(cells, values, NONE, cases)[left_out:]
+    verdict = "reproduced" if reason == "difference" else "not comparable"
+    assert {entry.verdict for entry in entries} == {verdict}
+    assert all(entry.reason.startswith(reason) for entry in entries)
 
 
 def test_another_metric_is_not_set_beside_a_printed_one() -> None:

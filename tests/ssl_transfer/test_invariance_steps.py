@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
 from tests.ssl_transfer.backbones import seeded_backbone
@@ -277,6 +278,36 @@ def test_whitening_of_another_protocol_or_geometry_is_refused(place: Place) -> N
         place.score("corrected", place.whitening("corrected", geometry="short224"), words)
     with pytest.raises(InputError, match=r"'batch_norm': expected 'batch', found 'eval'"):
         place.score("corrected", place.whitening("corrected"), words, "--batch-norm", "batch")
+
+
+def test_images_are_forwarded_in_the_precision_of_their_statistics(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with np.load(place.folder / "short256.npz") as content:
+        arrays = dict(content)
+    note = json.loads(str(arrays["provenance"])) | {"precision": "bf16"}
+    np.savez(tmp_path / "half.npz", **{**arrays, "provenance": np.array(json.dumps(note))})
+    white = place.whitening("corrected", "--features", str(tmp_path / "half.npz"))
+    words, plain, seen = place.views("corrected"), features.extract, []
+
+    def extract(network: Any, images: Any, to_input: Any, how: features.Forward) -> Any:
+        seen.append(how.precision)
+        return plain(network, images, to_input, features.Forward())
+
+    monkeypatch.setattr(features, "extract", extract)
+    place.score("corrected", white, words)
+    place.score("corrected", place.whitening("corrected"), words)
+    assert seen == ["bf16", "bf16", "fp32", "fp32"]
+
+
+def test_batch_statistics_are_computed_in_full_precision_on_a_gpu_too(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's own default
+    network, certificate = load_checked(place.backbone, place.certificate)
+    to_input = pixels_to_input(certificate["input"], "own")
+    training_features(network, [np.zeros((1, 64, 64, 3), np.uint8)], to_input)
+    assert not torch.backends.cudnn.allow_tf32
 
 
 def test_a_whitening_needs_one_source_of_features(place: Place) -> None:

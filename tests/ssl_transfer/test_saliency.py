@@ -61,6 +61,17 @@ def test_map_has_its_diffusion_in_a_table_and_a_picture(
     assert Image.open(tmp_path / "m.png").size[0] > 200
 
 
+def test_a_map_that_is_not_defined_is_written_as_such(
+    files: TrainingFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undefined = np.full((1, 26, 26), np.nan, np.float32)  # features of norm zero
+    monkeypatch.setattr(saliency, "make_maps", lambda *_: undefined)
+    maps_of(files, tmp_path)
+    headers = read_headers([tmp_path / "predictions.parquet"])
+    (value,) = table_values([tuple(headers)], Resampling(0, 50), jobs=1)
+    assert np.isnan(value.value)
+
+
 def test_drawn_images_are_the_same_for_every_checkpoint_and_lie_in_the_test_part(
     files: TrainingFiles, tmp_path: Path
 ) -> None:

@@ -71,6 +71,19 @@ def test_published_configuration_is_accepted(
         ),
         (
             ("ssl_transfer", "invariance", "columns"),
+            [
+                {"dataset": "bach", "transform": "rotation"},
+                {"dataset": "bach", "transform": "rotation", "k": 20, "protocols": ["released"]},
+            ],
+            ["columns.1", "names of their own", "'bach rotation' for protocol released"],
+        ),
+        (
+            ("ssl_transfer", "linear", "columns"),
+            [{"dataset": "chexpert_linear", "column": "chexpert"}, {"dataset": "chexpert"}],
+            ["linear.columns.1", "names of their own", "'chexpert' for protocol released"],
+        ),
+        (
+            ("ssl_transfer", "invariance", "columns"),
             [{"dataset": "bach", "transform": "translation", "k": 20}],
             ["ssl_transfer.invariance.columns.0.k", "whole (9, 16, 25)", "k = 20"],
         ),
@@ -95,6 +108,21 @@ def test_published_configuration_is_accepted(
             ("ssl_transfer", "saliency", "window"),
             200,
             ["key ssl_transfer.saliency", "at least 399 px", "242 px"],
+        ),
+        (
+            ("ssl_transfer", "reconstruction", "columns"),
+            [{"dataset": "bach", "column": "tissue", "images": ["iv001.tif"]}],
+            ["reconstruction.columns.0", "'column'"],  # the distances would not be called so
+        ),
+        (
+            ("ssl_transfer", "reconstruction", "columns"),
+            [{"dataset": "bach", "images": ["iv001.tif", "iv002.tif"]}],
+            ["reconstruction.columns.0.images", "maxItems: 1"],
+        ),
+        (
+            ("ssl_transfer", "analysis", "imagenet_top1"),
+            {"moco-v3": 0.711},
+            ["analysis.imagenet_top1.moco-v3", "did you mean 'moco-v2'"],  # else without a point
         ),
         (("ssl_transfer", "saliency", "stride"), 11, ["saliency", "stride of at least 1"]),
         (

@@ -143,12 +143,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     analysis, values = parse_analysis(given.analysis), read_system(given.tables)
     points = transfer_points(values, analysis["imagenet_top1"])
-    if not points:
+    domains = {name: analysis[name] for name in DOMAINS}
+    if not points and not any(domains.values()):
         step = "name the tables of few_shot, linear or finetune"
         raise refuse("--tables", "a transfer table", "none with a predictor", step)
     correlations = [value for one in points for value in correlation_values(one)]
-    averages = domain_averages(values, {name: analysis[name] for name in DOMAINS})
+    averages = domain_averages(values, domains)
     for table, rows in ((CORRELATIONS, correlations), (AVERAGES, averages)):
+        if table == CORRELATIONS and not rows:
+            continue  # no checkpoint has a predictor: the averages alone
         write_values(given.out / f"{table}.csv", rows)
         rendered = blocks(rows)
         write_text(given.out / f"{table}.md", markdown(table, rendered))

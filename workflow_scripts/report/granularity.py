@@ -2,7 +2,7 @@
 
 A proportion of `n` test cases is k / n for a whole k. A printed value with no such k within its
 rounding was made from other cases, or is a misprint. `results/published/test_cases.csv` says how
-many cases stand behind a printed number, where that is known.
+many cases stand behind a printed number, where that is known; behind a correlation stand points.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from workflow_scripts.report.long_form import read_csv
 from workflow_scripts.report.published import SCALES, Published
 
 COLUMNS = ("system", "table", "row", "column", "metric", "n", "source")
+PROPORTIONS = ("percent", "fraction")  # units
 POSSIBLE, IMPOSSIBLE, ALWAYS, UNKNOWN = "possible", "impossible", "any value is possible", ""
 Key = tuple[str, str, str, str, str]
 
@@ -53,10 +54,15 @@ def granularity(value: float, decimals: int, scale: float, n: int) -> tuple[str,
     return IMPOSSIBLE, f"{' and '.join(shown)} are the nearest"
 
 
+def count_behind(cell: Published, cases: Mapping[Key, int]) -> int | None:
+    """Return how many cases stand behind a printed number; None where that is not known."""
+    return cases.get(cell.key) or cases.get((cell.system, cell.table, "", cell.column, cell.metric))
+
+
 def granularity_of(cell: Published, cases: Mapping[Key, int]) -> tuple[str, str]:
     """Return the check of one printed number; unknown where no count is known."""
-    n = cases.get(cell.key) or cases.get((cell.system, cell.table, "", cell.column, cell.metric))
-    if not n:
+    n = count_behind(cell, cases)
+    if not n or cell.unit not in PROPORTIONS:
         return UNKNOWN, ""
     return granularity(cell.value, cell.decimals, SCALES[cell.unit], n)
 

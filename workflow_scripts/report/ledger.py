@@ -24,6 +24,7 @@ from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.report.granularity import (
     IMPOSSIBLE,
     POSSIBLE,
+    count_behind,
     granularity_of,
     read_test_cases,
 )
@@ -52,6 +53,7 @@ COLUMNS = (
 DECIMALS = 4  # of numbers in the printed unit; papers print two
 # Intervals over the rows of a table (other checkpoints), which are the same here and in print
 OVER_ROWS = ("fisher", "normal")
+SCALED = ("scaled_average",)  # metrics whose values depend on all rows of their column
 Key = tuple[str, str, str, str, str]
 
 
@@ -156,15 +158,41 @@ def make_ledger(
         no_access: data sets and checkpoints that cannot be had.
         cases: how many test cases stand behind printed numbers, where that is known.
     """
+    counts = cases or {}
     ours: dict[Key, list[Value | None]] = {}
-    for value in values:
-        key = (value.system, value.table, value.row, value.column, value.metric)
-        ours.setdefault(key, []).append(value)
-    return tuple(
-        Entry(cell, value, *judge(cell, value, no_access), *granularity_of(cell, cases or {}))
-        for cell in published
-        for value in ours.get(cell.key) or [None]
-    )
+    rows: dict[tuple[str, ...], set[str]] = {}  # of scaled columns, ours by protocol
+    for one in values:
+        key = (one.system, one.table, one.row, one.column, one.metric)
+        ours.setdefault(key, []).append(one)
+        if one.metric in SCALED and not math.isnan(one.value):
+            rows.setdefault((one.table, one.column, one.protocol), set()).add(one.row)
+    for cell in published:
+        if cell.metric in SCALED:
+            rows.setdefault((cell.table, cell.column), set()).add(cell.row)
+    entries = []
+    for cell in published:
+        for value in ours.get(cell.key) or [None]:
+            verdict = judge(cell, value, no_access)
+            if value and verdict[0] in (REPRODUCED, OUTSIDE):
+                other = _other_rows(cell, value, count_behind(cell, counts), rows)
+                verdict = (NOT_COMPARABLE, other) if other else verdict
+            entries.append(Entry(cell, value, *verdict, *granularity_of(cell, counts)))
+    return tuple(entries)
+
+
+def _other_rows(
+    cell: Published, ours: Value, n_printed: int | None, rows: Mapping[tuple[str, ...], set[str]]
+) -> str:
+    """Return why a number made from tables has other rows or columns than in print, or nothing."""
+    if cell.metric in SCALED:
+        printed = rows[cell.table, cell.column]
+        found = rows[cell.table, cell.column, ours.protocol]
+        if found != printed:
+            return f"other rows: ours {len(found)}, printed {len(printed)}"
+    if cell.unit == "number" and n_printed and ours.n != n_printed:
+        what = "columns" if cell.metric in SCALED else "rows"
+        return f"other {what}: ours {ours.n}, printed {n_printed}"
+    return ""
 
 
 def count_cells(judged: Iterable[tuple[Key, str]]) -> dict[str, Counter[str]]:

@@ -93,6 +93,8 @@ def predictor_name(predictor: str) -> str:
         return f"whitened cosine under {rest.removesuffix('_batch')}{statistics}"
     if step == "lpips" and rest:
         return f"LPIPS, {rest}"
+    if step == "saliency":  # maps under another mode of batch normalisation
+        return f"{NAMES['attentive_diffusion']}, {rest}"
     return NAMES.get(predictor, predictor)
 
 
@@ -103,7 +105,8 @@ def _look(number: int) -> tuple[str, str]:
 
 def _panel(axis: Axes, points: Points, names: Sequence[str]) -> None:
     """Draw the points of one column, their intervals and the line through them."""
-    scale = 100 if points.predictor in PERCENT else 1
+    is_percent = points.predictor in PERCENT or points.predictor.startswith("saliency_")
+    scale = 100 if is_percent else 1
     xs = [scale * x for x in points.x]
     cells = zip(points.checkpoints, xs, points.y, points.low, points.high, strict=True)
     for name, x, y, low, high in cells:

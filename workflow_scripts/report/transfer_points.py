@@ -39,7 +39,7 @@ class Points:
         metric: of the column, such as `accuracy`.
         x, y: predictor and accuracy, fractions; same length.
         low, high: ends of the accuracy's interval; NaN where there is none.
-        data: data set, or `phantom`.
+        data: data set, or `phantom`; of an untrained checkpoint or measure where there is one.
     """
 
     protocol: str
@@ -79,8 +79,11 @@ def transfer_points(values: Sequence[Value], imagenet: Mapping[str, float]) -> l
         for predictor, by_dataset in {IMAGENET: None, **predictors}.items():
             for column, cells in columns.items():
                 name = cells[0].column.split(" ")[0]
-                known = imagenet if by_dataset is None else by_dataset.get(name, {})
-                one = _points(protocol, predictor, column, cells, known)
+                measured = {} if by_dataset is None else by_dataset.get(name, {})
+                known = imagenet if by_dataset is None else _numbers(measured)
+                used = [v for v in cells if v.row in known and not math.isnan(v.value)]
+                data = _data([*(used or cells), *(measured[v.row] for v in used if measured)])
+                one = _points(protocol, predictor, column, cells, known, data)
                 if one.checkpoints:
                     found.append(one)
     return found
@@ -106,22 +109,35 @@ def by_column(values: Iterable[Value]) -> dict[str, list[Value]]:
     return columns
 
 
-def _predictors(values: Iterable[Value]) -> Iterator[tuple[str, dict[str, dict[str, float]]]]:
-    """Yield each predictor with its number of each checkpoint by data set."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
+def _numbers(measured: Mapping[str, Value]) -> dict[str, float]:
+    """Return the number of each checkpoint."""
+    return {row: value.value for row, value in measured.items()}
+
+
+def _data(values: Sequence[Value]) -> str:
+    """Return what points are made from: the first phantom or untrained value says it for all."""
+    if any(value.is_phantom for value in values):
+        return PHANTOM
+    return next((value.data for value in values if value.is_untrained), values[0].data)
+
+
+def _predictors(values: Iterable[Value]) -> Iterator[tuple[str, dict[str, dict[str, Value]]]]:
+    """Yield each predictor with its value of each checkpoint by data set."""
+    found: dict[str, dict[str, dict[str, Value]]] = {}
     for value in values:
         step = value.table.removeprefix(f"{SYSTEM}_")
         if value.metric not in MEASURES.get(step, ()):
             continue
         dataset, _, rest = value.column.partition(" ")
         name = f"{step}_{rest}" if rest else value.metric
-        found.setdefault(name, {}).setdefault(dataset, {})[value.row] = value.value
+        found.setdefault(name, {}).setdefault(dataset, {})[value.row] = value
     yield from found.items()
 
 
 def _points(
-    protocol: str, predictor: str, column: str, cells: Sequence[Value], known: Mapping[str, float]
-) -> Points:
+    protocol: str, predictor: str, column: str, cells: Sequence[Value],
+    known: Mapping[str, float], data: str,
+) -> Points:  # fmt: skip
     """Return the points of the checkpoints that have both numbers."""
     both = [
         (value.row, known[value.row], value.value, value.ci_low, value.ci_high)
@@ -129,7 +145,6 @@ def _points(
         if value.row in known and not math.isnan(value.value + known[value.row])
     ]
     names, x, y, low, high = zip(*both, strict=True) if both else ((), (), (), (), ())
-    data = PHANTOM if any(value.is_phantom for value in cells) else cells[0].data
     metric = cells[0].metric
     return Points(protocol, predictor, column, metric, names, x, y, low, high, data)
 

@@ -249,7 +249,8 @@ class AnalysisPlan:
         domains = self.analysis_section()
         has_averages = any(domains[domain] for domain in DOMAINS)
         averages = ["ssl_transfer_domain_averages"] if has_averages else []
-        return ["ssl_transfer_correlations", *averages]
+        correlations = ["ssl_transfer_correlations"] if self.predictors() else []
+        return [*correlations, *averages]
 
     def analysis_section(self) -> dict[str, Any]:
         """Return the section `analysis`; a domain with a column that is not configured is empty."""
@@ -261,21 +262,45 @@ class AnalysisPlan:
         return section
 
     def predictors(self) -> list[str]:
-        """Return the predictors that share a protocol and a data set with a transfer column."""
+        """Return the predictors that share protocol, data set and checkpoint with a transfer."""
         if "analysis" not in self.section:
             return []
-        shown = {}
+        shown: dict[tuple[str, str], set[str]] = {}  # checkpoints by protocol and data set
         for step in self.transfer_tables():
             for protocol in self.protocols(step):
                 for column in self.columns(step, protocol):
-                    shown[protocol, column_name(column).split(" ")[0]] = True
-        found = {"imagenet_top1": True} if shown else {}
-        for step, metric in MEASURES.items():
+                    key = (protocol, column_name(column).split(" ")[0])
+                    shown.setdefault(key, set()).update(self._rows(step))
+        known = set(self.section["analysis"]["imagenet_top1"])
+        found = {"imagenet_top1": True} if any(known & names for names in shown.values()) else {}
+        for step in MEASURES:
             for protocol in self.protocols(step):
                 for column in self.columns(step, protocol):
-                    if (protocol, column["dataset"]) in shown:
-                        found[_predictor(step, metric, column)] = True
+                    for name, predictor in self._predictors(step, column):
+                        if shown.get((protocol, name), set()).intersection(self._rows(step)):
+                            found[predictor] = True
         return list(found)
+
+    def _rows(self, step: str) -> list[str]:
+        """Return the checkpoints of a step's table."""
+        if step == "perceptual":
+            return self.reconstructed()
+        return list(self.section[step].get("checkpoints", self.checkpoints))
+
+    def _predictors(self, step: str, column: Column) -> Iterator[tuple[str, str]]:
+        """Yield what `report.transfer_points` calls a column's data set and predictor."""
+        dataset, metric = str(column["dataset"]), MEASURES[step]
+        if step == "saliency":  # a column of the table for each mode of batch normalisation
+            heading = str(column.get("column", dataset))
+            for bn in self.section[step]["bn"]:
+                name, _, rest = (heading if bn == EVAL else f"{heading} bn-{bn}").partition(" ")
+                yield name, f"{step}_{rest}" if rest else metric
+        elif "transform" in column:
+            batch_norm = column.get("batch_norm", EVAL)
+            ending = "" if batch_norm == EVAL else f"_{batch_norm}"
+            yield dataset, f"{step}_{column['transform']}{ending}"
+        else:
+            yield dataset, metric
 
 
 def column_name(column: Column) -> str:
@@ -286,11 +311,3 @@ def column_name(column: Column) -> str:
     """
     name = str(column.get("column", column["dataset"]))
     return f"{name} {column['n_way']}-way" if "n_way" in column else name
-
-
-def _predictor(step: str, metric: str, column: Column) -> str:
-    """Return what `report.transfer_points` calls the predictor that a column gives."""
-    if "transform" not in column:
-        return metric
-    batch_norm = column.get("batch_norm", EVAL)
-    return f"{step}_{column['transform']}" + ("" if batch_norm == EVAL else f"_{batch_norm}")

@@ -25,6 +25,7 @@ KEYS = {
     "cka": ("dataset",),
     "id_ood": ("experiment", "train", "finding"),
 }
+HEADED = ("linear", "finetune", "saliency", "invariance")  # a name may fit two columns' keys
 EVAL = "eval"  # BatchNorm in evaluation mode
 
 
@@ -48,12 +49,22 @@ def column_conflicts(section: Config) -> Iterator[Conflict]:
     for name, keys in KEYS.items():
         step = section.get(name, {"columns": ()})
         seen: set[tuple[Any, ...]] = set()
+        headings: dict[tuple[str, str], int] = {}  # by protocol and name in the table
         for index, column in enumerate(step["columns"]):
             where = (name, "columns", str(index))
             key = tuple(_complete(column).get(one) for one in keys)
             if key in seen:
                 found = "the same again: " + ", ".join(str(part) for part in key if part)
                 yield Conflict(where, "columns with results of their own", found, "keep one")
+            elif name in HEADED:
+                for protocol in column.get("protocols", step.get("protocols", ())):
+                    heading = table_column(column)
+                    other = headings.setdefault((protocol, heading), index)
+                    if other != index:
+                        expected = "columns with names of their own in the table"
+                        found = f"{heading!r} for protocol {protocol}, as columns.{other}"
+                        yield Conflict(where, expected, found, "keep one, or rename one")
+                        break
             seen.add(key)
             unknown = set(column.get("protocols", ())) - set(step.get("protocols", ()))
             if unknown:
@@ -63,6 +74,19 @@ def column_conflicts(section: Config) -> Iterator[Conflict]:
             if name == "invariance":
                 yield from _transform_conflicts(where, column)
     yield from _occlusion_conflicts(section["saliency"])
+
+
+def table_column(column: Column) -> str:
+    """Return what a table calls a column; the number of versions is no part of it.
+
+    >>> table_column({"dataset": "bach", "transform": "hue", "k": 5, "batch_norm": "batch"})
+    'bach hue_batch'
+    """
+    if "transform" not in column:
+        return str(column.get("column", column["dataset"]))
+    batch_norm = column.get("batch_norm", EVAL)
+    ending = "" if batch_norm == EVAL else f"_{batch_norm}"
+    return f"{column['dataset']} {column['transform']}{ending}"
 
 
 def _complete(column: Column) -> Column:

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,9 +100,17 @@ def transformed_input(input_card: Mapping[str, Any], options: InvarianceOptions)
 
 
 def forward(
-    network: nn.Module, views: Views, to_inputs: tuple[ToInput, ToInput], given: argparse.Namespace
-) -> tuple[Floats, Floats]:
+    network: nn.Module, views: Views, to_inputs: tuple[ToInput, ToInput],
+    given: argparse.Namespace, precision: Literal["fp32", "bf16"] = "fp32",
+) -> tuple[Floats, Floats]:  # fmt: skip
     """Return the features of the clean images (N, F) and of their versions (N, K, F).
+
+    Args:
+        network: backbone.
+        views: images and versions.
+        to_inputs: from pixels to network input, of the images and of the versions.
+        given: the command line.
+        precision: that of the statistics; a feature of another one lies off them.
 
     Raises:
         InputError: features that are not finite.
@@ -122,7 +130,7 @@ def forward(
             for batch, to_input in zip(batches, to_inputs, strict=True)
         ]
     else:
-        how = Forward(device, "fp32", given.batch_size)
+        how = Forward(device, precision, given.batch_size)
         parts = [
             extract(network, images, to_input, how)
             for images, to_input in zip((views.clean, views.transformed), to_inputs, strict=True)
@@ -207,7 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check_whitening(stored, {**wanted, "batch_norm": given.batch_norm}, given.whitening)
     own = pixels_to_input(certificate["input"], options.normalisation)
     to_inputs = (own, transformed_input(certificate["input"], options))
-    clean, transformed = forward(network, views, to_inputs, given)
+    precision = stored.provenance.get("precision", "fp32")
+    clean, transformed = forward(network, views, to_inputs, given, precision)
     scores = stored.scores(views.table["image_id"].tolist(), clean, transformed)
     is_phantom = bool(certificate["phantom"] or about["phantom"])
     column = f"{about['dataset']} {about['transform']}"

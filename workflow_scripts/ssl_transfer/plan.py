@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.datasets.layout import layout_named
+from workflow_scripts.problems import nearest
 from workflow_scripts.ssl_transfer.analysis_plan import AnalysisPlan
 from workflow_scripts.ssl_transfer.columns import column_conflicts, columns_of
 from workflow_scripts.ssl_transfer.protocols import (
@@ -47,6 +48,11 @@ class SslTransferPlan(SystemPlan):
     def conflicts(self) -> Iterator[Conflict]:
         """Yield columns that repeat, and numbers that do not fit each other."""
         yield from column_conflicts(self.section)
+        known = self.config["checkpoints"]
+        for name in self.section.get("analysis", {}).get("imagenet_top1", {}):
+            if name not in known:  # it would be no point of any correlation, silently
+                keys = ("analysis", "imagenet_top1", name)
+                yield Conflict(keys, "a name of checkpoints", repr(name), nearest(name, known))
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the tables of class scores."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -202,9 +203,17 @@ def _write(
             "checkpoint": origin["checkpoint"],
             "dataset": origin["dataset"],
             "options": {**asdict(SALIENCY[given.protocol]), **chosen},
-            "diagnostics": {"largest_score": float(maps.max()), "mean_score": float(maps.mean())},
+            "diagnostics": {
+                "largest_score": _defined(float(maps.max())),
+                "mean_score": _defined(float(maps.mean())),
+            },
         },
     )
+
+
+def _defined(number: float) -> float | None:
+    """Return the number; None for the NaN of an undefined map, which JSON does not have."""
+    return None if math.isnan(number) else number
 
 
 def _save_maps(
