@@ -132,6 +132,9 @@ def test_a_run_from_store_to_cell(
     assert "score_is_bad" in chosen.columns
     with np.load(examples) as kept:
         assert kept["logits_0"].shape[:2] == (predictions, n_classes)
+    with pytest.raises(InputError, match="dice_thresholds key LV"):
+        cell.main(["--scores", str(scores), "--table", "t", "--skip", "1", "--out", str(out),
+                   "--dice-thresholds", '{"all": 0.9, "LV": 0.8}'])  # fmt: skip
     with pytest.raises(InputError, match="skip fewer heads"):
         cell.main(["--scores", str(scores), "--table", "t", "--skip", "11", "--out", str(out)])
 
