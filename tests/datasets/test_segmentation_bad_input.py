@@ -361,6 +361,18 @@ def test_wrong_outlines_are_refused(tmp_path: Path, name: str) -> None:
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize("points", [" 5", " 1 2", "", " 1 2 3 4 5 6 7"])
+def test_the_outline_of_what_is_no_mass_does_not_matter(tmp_path: Path, points: str) -> None:
+    write_small(tmp_path, "bcdr", 5)
+    path = tmp_path / bcdr.SUBSETS["D01"]
+    lines = first_cell(7, points)(first_cell(10, "0")(path.read_text().splitlines()))
+    path.write_text("\n".join(lines) + "\n")
+    table = bcdr.read(tmp_path, {}).table
+    unused = table["dropped"] == bcdr.A_MASS
+    assert unused.sum() == 1
+    assert table.loc[~unused, "contour"].notna().all()
+
+
 @pytest.mark.parametrize(
     ("x", "y", "expected"),
     [

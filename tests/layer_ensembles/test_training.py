@@ -132,6 +132,9 @@ def test_a_run_from_store_to_cell(
     assert "score_is_bad" in chosen.columns
     with np.load(examples) as kept:
         assert kept["logits_0"].shape[:2] == (predictions, n_classes)
+    with pytest.raises(InputError, match="dice_thresholds key LV"):
+        cell.main(["--scores", str(scores), "--table", "t", "--skip", "1", "--out", str(out),
+                   "--dice-thresholds", '{"all": 0.9, "LV": 0.8}'])  # fmt: skip
     with pytest.raises(InputError, match="skip fewer heads"):
         cell.main(["--scores", str(scores), "--table", "t", "--skip", "11", "--out", str(out)])
 
@@ -305,8 +308,25 @@ def test_rotation_keeps_the_centre_and_millimetres() -> None:
     assert_allclose(matrix @ matrix.T, np.eye(3), atol=1e-12)
     image = np.zeros((5, 33, 33), dtype=np.float32)
     image[2, 16, 16] = 1
-    turned, _ = augmentation.rotate(image, image.astype(np.uint8), np.random.default_rng(0))
+    mask, spacing_mm = image.astype(np.uint8), (9.2, 1.32, 1.32)
+    turned, _ = augmentation.rotate(image, mask, spacing_mm, np.random.default_rng(0))
     assert np.unravel_index(turned.argmax(), turned.shape) == (2, 16, 16)
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_a_reduced_volume_turns_by_the_same_angle(factor: int) -> None:
+    def slope(spacing_mm: tuple[float, float, float], side: int) -> float:
+        """Depth in mm for each mm sideways, in the middle of a turned stack of flat slices."""
+        depth = 9.2 * (np.arange(9, dtype=np.float32) - 4)
+        stack = np.broadcast_to(depth[:, None, None], (9, side, side))
+        empty, rng = np.zeros(stack.shape, dtype=np.uint8), np.random.default_rng(1)
+        turned, _ = augmentation.rotate(stack, empty, spacing_mm, rng)
+        middle = turned[4, side // 4 : -side // 4, side // 4 : -side // 4]
+        return float(np.diff(middle, axis=1).mean()) / spacing_mm[2]
+
+    full = slope((9.2, 1.32, 1.32), 32)
+    assert abs(full) > 0.05
+    assert slope((9.2, 1.32 * factor, 1.32 * factor), 32 // factor) == pytest.approx(full, rel=1e-3)
 
 
 def test_random_convolution_is_drawn_once_in_the_papers_runs(tmp_path: Path) -> None:

@@ -82,6 +82,15 @@ def test_paper_replaces_infinite_distances_by_the_largest_of_all_methods(
         assert found[row, "mhd_infinite"].value == 1  # and it is said
 
 
+def test_distances_that_are_all_infinite_have_no_mean(tmp_path: Path) -> None:
+    scores = {"dsc": [0.0, 0.0], "mhd_px": [math.nan] * 2, "mhd_infinite": [1.0, 1.0],
+              "nll": [0.1, 0.2]}  # fmt: skip
+    found = values([write(tmp_path, name, scores) for name in ("plain", "layer_ensembles")])
+    assert math.isnan(found["plain", "mhd_px"].value)  # 0 would be a perfect score
+    assert found["plain", "mhd_px"].n == 0
+    assert found["plain", "mhd_infinite"].value == 2
+
+
 def test_corrected_leaves_infinite_distances_out_and_counts_the_rest(tmp_path: Path) -> None:
     scores = {"dsc": [0.5, 0.0, math.nan], "mhd_px": [2.0, math.nan, math.nan],
               "mhd_infinite": [0.0, 1.0, 0.0], "nll": [0.1, 0.2, 0.3]}  # fmt: skip

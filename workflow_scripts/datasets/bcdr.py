@@ -165,12 +165,14 @@ def _wrong_rows(cells: pd.DataFrame, file: str) -> list[Problem]:
         cells, file, "image_filename", (folders == places) | ~safe, expected, ADVICE
     )
     points = r"-?[0-9]{1,5}( +-?[0-9]{1,5}){2,}"
+    is_unused = cells["mammography_nodule"] == "0"  # calcifications may be a point or two
     for column in ("lw_x_points", "lw_y_points"):
-        is_list = cells[column].str.fullmatch(points)
+        is_list = cells[column].str.fullmatch(points) | is_unused
         problems += outside(cells, file, column, is_list, "three whole numbers or more", ADVICE)
     counts = [cells[c].map(lambda cell: len(cell.split())) for c in ("lw_x_points", "lw_y_points")]
     expected = "as many y as x points"
-    return problems + outside(cells, file, "lw_y_points", counts[0] == counts[1], expected, ADVICE)
+    fits = (counts[0] == counts[1]) | is_unused
+    return problems + outside(cells, file, "lw_y_points", fits, expected, ADVICE)
 
 
 def _is_safe(name: str) -> bool:
@@ -179,9 +181,13 @@ def _is_safe(name: str) -> bool:
     return ".." not in parts and len(parts) == 3 and bool(re.fullmatch(r"[^/\\].*\.tif", name))
 
 
-def _contours(cells: pd.DataFrame) -> list[str]:
-    pairs = zip(cells["lw_x_points"], cells["lw_y_points"], strict=True)
-    return [contour_text(np.array([x.split(), y.split()], dtype=int).T) for x, y in pairs]
+def _contours(cells: pd.DataFrame) -> list[str | None]:
+    """Return the outline of each mass; None for what is no mass and is left out."""
+    rows = zip(cells["mammography_nodule"], cells["lw_x_points"], cells["lw_y_points"], strict=True)
+    return [
+        None if flag == "0" else contour_text(np.array([x.split(), y.split()], dtype=int).T)
+        for flag, x, y in rows
+    ]
 
 
 def released_split(patients: pd.Series) -> pd.Series:

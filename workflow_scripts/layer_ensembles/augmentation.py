@@ -6,11 +6,13 @@ an argument. Source: spec sections 3.1 to 3.3.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from workflow_scripts.datasets.segmentation import Volume
 from workflow_scripts.layer_ensembles.protocols import Options
 
 Image = NDArray[np.float32]
@@ -112,17 +114,19 @@ def swap_patches(
     return swapped
 
 
-def rotate(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image, Mask]:
+def rotate(
+    image: Image, mask: Mask, spacing_mm: Sequence[float], rng: np.random.Generator
+) -> tuple[Image, Mask]:
     """Rotate a volume about each of its three axes through its centre, in voxels' millimetres.
 
     Angles are uniform in -15 to 15 degrees; the image is interpolated linearly and filled with its
-    minimum, the mask takes the nearest voxel and is filled with background. Voxels of the working
-    grid are 9.2 x 1.32 x 1.32 mm, so the rotation is worked out in millimetres.
+    minimum, the mask takes the nearest voxel and is filled with background. Voxels are far from
+    cubes (9.2 x 1.32 x 1.32 mm at full size), so the rotation is worked out in millimetres.
     """
     from scipy.ndimage import affine_transform
 
     turn = rotation_matrix(np.deg2rad(rng.uniform(-ANGLE, ANGLE, 3)))
-    spacing = np.diag(HEART_SPACING_MM)
+    spacing = np.diag(spacing_mm)
     matrix = np.linalg.inv(spacing) @ turn @ spacing  # from output to input voxels
     centre = (np.array(image.shape) - 1) / 2
     offset = centre - matrix @ centre
@@ -130,9 +134,6 @@ def rotate(image: Image, mask: Mask, rng: np.random.Generator) -> tuple[Image, M
     turned = affine_transform(image, matrix, offset, order=1, mode="constant", cval=low)
     labels = affine_transform(mask, matrix, offset, order=0, mode="constant", cval=0)
     return turned, labels
-
-
-HEART_SPACING_MM = (9.2, 1.32, 1.32)  # D, H, W of the grid `heart128`
 
 
 def rotation_matrix(angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -206,13 +207,14 @@ def augmented_lesion(
 
 
 def augmented_heart(
-    image: Image, mask: Mask, options: Options, rng: np.random.Generator
+    volume: Volume, options: Options, rng: np.random.Generator
 ) -> tuple[Image, Mask]:
     """Return a training volume and its mask: flip, patch swap, rotation, z-norm."""
+    image, mask, spacing_mm = volume
     image, mask = flip(image, mask, HEARTS.flip, rng)
     if rng.random() < HEARTS.swap:
         between = options.swap_between_slices
         image = swap_patches(image, HEARTS.swap_sides, rng, between_slices=between)
     if rng.random() < ROTATE:
-        image, mask = rotate(image, mask, rng)
+        image, mask = rotate(image, mask, spacing_mm, rng)
     return z_norm(image), mask

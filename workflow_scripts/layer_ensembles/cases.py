@@ -193,11 +193,12 @@ class TrainingSlices:
 
     def __getitem__(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """Return a slice; the augmentation of a volume is the same for all slices of an epoch."""
-        volume, cases = draw.case // self.per_volume, self.cases
-        image, mask, _ = cases.volume(self.names[volume])
-        with case_streams(self.seed, draw.epoch, volume) as rng:
+        place, cases = draw.case // self.per_volume, self.cases
+        volume = cases.volume(self.names[place])
+        image, mask, _ = volume
+        with case_streams(self.seed, draw.epoch, place) as rng:
             if cases.is_volume:
-                image, mask = augmented_heart(image, mask, cases.options, rng)
+                image, mask = augmented_heart(volume, cases.options, rng)
             else:
                 image, mask = augmented_lesion(image, mask, cases.options, self.convolution, rng)
         number = named_rng(self.seed, "slice", str(draw.epoch), str(draw.case)).integers(len(mask))

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from workflow_scripts.command_line import run
 from workflow_scripts.layer_ensembles.protocols import OPTIONS, Combination, Options
 from workflow_scripts.predictions import CASE_COLUMNS, METADATA_KEY, write_case_scores
-from workflow_scripts.problems import refuse
+from workflow_scripts.problems import InputError, Problem, nearest, refuse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,6 +49,23 @@ def choose(scores: pd.DataFrame, skip: int, how: str) -> pd.DataFrame:
         step = "skip fewer heads than there are, or predict again with this combination"
         raise refuse("scores", f"skip {skip}, combination {how}", found, step)
     return chosen
+
+
+def refuse_unknown_structures(chosen: pd.DataFrame, thresholds: dict[str, float]) -> None:
+    """Refuse a threshold for a structure without a Dice, which would flag no case as bad.
+
+    Raises:
+        InputError: naming it.
+    """
+    parts = [n.removeprefix("score_dsc") for n in chosen.columns if n.startswith("score_dsc")]
+    known = [part.removeprefix("_") or "all" for part in parts]
+    problems = [
+        Problem(f"dice_thresholds key {name}", ", ".join(known), repr(name), nearest(name, known))
+        for name in thresholds
+        if name not in known
+    ]
+    if problems:
+        raise InputError(problems)
 
 
 def cell_columns(
@@ -108,6 +125,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     how = given.combination or combination_of(method, OPTIONS[protocol])
     chosen = choose(pd.read_parquet(given.scores), given.skip, how)
     thresholds = json.loads(given.dice_thresholds)
+    refuse_unknown_structures(chosen, thresholds)
     columns = cell_columns(chosen, protocol, method, metadata["options"]["distance"], thresholds)
     is_sweep = given.table == SKIPS and method == "layer_ensembles"
     metadata |= {

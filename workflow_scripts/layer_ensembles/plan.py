@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.layer_ensembles.protocols import OPTIONS
-from workflow_scripts.system_plan import Named, SystemPlan
+from workflow_scripts.system_plan import Conflict, Named, SystemPlan
 
 RUN = "{protocol}/{dataset}/{method}/seed{seed}"
 CELL = RUN + "/skip{skip}"
@@ -27,13 +27,33 @@ class LayerEnsemblesPlan(SystemPlan):
         for index, name in enumerate(self.section["datasets"]):
             yield Named(("datasets", str(index)), name, "datasets")
 
+    def conflicts(self) -> Iterator[Conflict]:
+        """Yield data sets that cannot be trained on, and a choice that leaves no run."""
+        wrong = list(self._dataset_conflicts())
+        yield from wrong
+        if not wrong and not self.segmentation_cells():
+            expected = "a protocol that per_dataset has for one of the data sets"
+            found = ", ".join(self.section["protocols"])
+            yield Conflict(("protocols",), expected, found, "name a protocol of the data sets")
+
+    def _dataset_conflicts(self) -> Iterator[Conflict]:
+        for index, name in enumerate(self.section["datasets"]):
+            keys = ("datasets", str(index))
+            if name not in self.section["per_dataset"]:
+                step = f"add per_dataset.{name} with reduction, skip, protocols, dice_thresholds"
+                yield Conflict(keys, "a data set with an entry in per_dataset", repr(name), step)
+            if "grid" not in self.config["datasets"].get(name, {"grid": ""}):
+                step = "name a data set with masks, and give it a grid"
+                yield Conflict(keys, "a data set with a grid of voxels", repr(name), step)
+
     def tables(self) -> dict[str, Callable[[], list[str]]]:
-        """Return the three tables."""
-        return {
+        """Return the three tables, those that the chosen methods have a row for."""
+        every = {
             "layer_ensembles_segmentation": self.segmentation_cells,
             "layer_ensembles_correlation": self.correlation_cells,
             "layer_ensembles_skips": self.skip_cells,
         }
+        return {name: cells for name, cells in every.items() if cells()}
 
     def settings(self, dataset: str) -> dict[str, Any]:
         """Return the settings of a training, with what the data set changes."""
@@ -116,7 +136,8 @@ class LayerEnsemblesPlan(SystemPlan):
             for run in self.runs([name for name in self.section["methods"] if name == TRAINED])
             if run["seed"] == first
         ]
-        names = [*maps, "quality_control", "skips"]
+        names = [*maps, *["quality_control"] * bool(self.correlation_cells())]
+        names += ["skips"] * (TRAINED in self.section["methods"])
         return [f"{self.results}/figures/layer_ensembles_{name}.png" for name in names]
 
     def phantom_words(self, dataset: str) -> str:

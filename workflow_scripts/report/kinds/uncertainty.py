@@ -111,14 +111,16 @@ def largest_distances(cells: Sequence[Cell]) -> Largest:
     """Return the largest finite distance of all rows of a column, where the paper replaces.
 
     Only of all structures together: the paper's tables leave the single structures as they are.
+    Without a finite distance in any row there is none: 0 would be a perfect score.
     """
     found: Largest = {}
     for cell in cells:
         for one in read_scores(cell) if cell[0].protocol == PAPER else []:
             for name in one.columns.keys() & set(QUALITIES[1:]):
                 place = (one.header.protocol, one.header.column, name)
-                highest = float(np.nanmax(one.columns[name], initial=0.0))
-                found[place] = max(found.get(place, 0.0), highest)
+                finite = one.columns[name][np.isfinite(one.columns[name])]
+                if len(finite):
+                    found[place] = max(found.get(place, 0.0), float(finite.max()))
     return found
 
 
