@@ -1,4 +1,4 @@
-"""Process settings that change how fast a step runs and nothing else."""
+"""Process settings: how fast a step runs, and that a GPU counts as exactly as a CPU."""
 
 from __future__ import annotations
 
@@ -46,3 +46,15 @@ def set_threads(n_threads: int) -> None:
     threadpool_limits(limits=n_threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(n_threads)
+
+
+def exact_arithmetic() -> None:
+    """Make float32 mean float32 on a GPU, where torch lets convolutions round pixels to 10 bits.
+
+    Features are then off by 1e-3 and more, and an edit of noise is smaller than the rounding.
+    Trainings have their own setting (`--precision`).
+    """
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False

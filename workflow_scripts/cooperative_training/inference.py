@@ -18,6 +18,7 @@ from workflow_scripts.cooperative_training.protocols import TRAINING
 from workflow_scripts.cooperative_training.slices import from_crop, to_crop
 from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.problems import refuse
+from workflow_scripts.speed import exact_arithmetic
 
 CHUNK = 10  # slices of one forward pass (spec section 12)
 Labels = NDArray[np.uint8]
@@ -120,7 +121,8 @@ def load_segmenter(weights: Path, record: Path, device: torch.device) -> Segment
 
 
 def device_of(gpus: int) -> torch.device:
-    """Return where to run; refuses a GPU that is not there."""
+    """Return where to run, in full precision; refuses a GPU that is not there."""
+    exact_arithmetic()
     if gpus and not torch.cuda.is_available():
         raise refuse("--gpus", "a GPU", "none visible", "ask the job for one, or give --gpus 0")
     return torch.device("cuda" if gpus else "cpu")

@@ -26,7 +26,7 @@ from workflow_scripts.debiased_noise.queries import BudgetExhausted, QueryCount,
 from workflow_scripts.files import read_json, sha256_of
 from workflow_scripts.problems import refuse
 from workflow_scripts.progress import progress
-from workflow_scripts.speed import set_threads, tune_allocator
+from workflow_scripts.speed import exact_arithmetic, set_threads, tune_allocator
 
 if TYPE_CHECKING:
     from workflow_scripts.datasets.pixels import Store
@@ -102,7 +102,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = build_parser().parse_args(arguments)
     tune_allocator()
     set_threads(given.threads)
-    from workflow_scripts.debiased_noise.foundation import exact_arithmetic
     from workflow_scripts.debiased_noise.noise_edit import read_edit
 
     exact_arithmetic()

@@ -102,17 +102,6 @@ def _gray(images: Tensor) -> Tensor:
     return images.mean(dim=1, keepdim=True)
 
 
-def exact_arithmetic() -> None:
-    """Make float32 mean float32 on a GPU, where torch lets convolutions round pixels to 10 bits.
-
-    An edit is smaller than that. Trainings have their own setting (`--precision`).
-    """
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-
-
 def load_foundation(
     backbone: Path, certificate: Path, device: str, batch_size: int = 64
 ) -> tuple[FoundationModel, dict[str, Any]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from workflow_scripts.command_line import run
 from workflow_scripts.files import write_json
 from workflow_scripts.problems import refuse
-from workflow_scripts.speed import set_threads, tune_allocator
+from workflow_scripts.speed import exact_arithmetic, set_threads, tune_allocator
 
 log = logging.getLogger(__name__)
 SHORTEST_TOKEN = 16  # characters, ours
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     require_token_outside(given.host, token)
     tune_allocator()
 
-    from workflow_scripts.debiased_noise.foundation import ABOUT, exact_arithmetic, load_foundation
+    from workflow_scripts.debiased_noise.foundation import ABOUT, load_foundation
     from workflow_scripts.debiased_noise.service import (
         EmbeddingServer,
         ServedModel,

@@ -32,7 +32,7 @@ from workflow_scripts.layer_ensembles.scores import Row, case_rows
 from workflow_scripts.layer_ensembles.settings import settings_from
 from workflow_scripts.predictions import CASE_COLUMNS, data_name, write_case_scores
 from workflow_scripts.problems import refuse
-from workflow_scripts.speed import tune_allocator
+from workflow_scripts.speed import exact_arithmetic, tune_allocator
 
 if TYPE_CHECKING:
     import torch
@@ -208,6 +208,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add_case_arguments(parser)
     given = parser.parse_args(arguments)
     tune_allocator()
+    exact_arithmetic()
     about = describe(given.networks)
     given.reduction = int(about["reduction"])
     cases = read_cases(given, OPTIONS[about["protocol"]])  # type: ignore[index]  # train wrote it

@@ -13,8 +13,10 @@ from copy import deepcopy
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import backends, inference_mode, nn
 from torch import from_numpy as as_tensor
+from torch import inference_mode, nn
+
+from workflow_scripts.speed import exact_arithmetic
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -38,7 +40,7 @@ def training_features(
     Returns:
         Shape (sum of B, F), float32.
     """
-    backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    exact_arithmetic()
     twin = deepcopy(network).to(device).train()  # a forward pass moves running statistics
     with inference_mode():
         parts = [

@@ -32,7 +32,7 @@ from workflow_scripts.datasets.pixels import Store, network_input, open_store
 from workflow_scripts.files import read_json, sha256_of, write_atomic
 from workflow_scripts.problems import InputError, Problem, refuse
 from workflow_scripts.progress import progress
-from workflow_scripts.speed import set_threads, tune_allocator
+from workflow_scripts.speed import exact_arithmetic, set_threads, tune_allocator
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -135,7 +135,7 @@ def extract(
     """
     import torch
 
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32; TF32 is off by 1e-3 and more
+    exact_arithmetic()
     network = folded(network).to(how.device).to(memory_format=torch.channels_last)
     n_batches = -(-len(images) // how.batch_size)
     is_bf16 = how.precision == "bf16"

@@ -32,7 +32,7 @@ from workflow_scripts.files import read_json, write_atomic
 from workflow_scripts.predictions import data_name, write_case_scores
 from workflow_scripts.problems import refuse, require_files
 from workflow_scripts.progress import progress
-from workflow_scripts.speed import set_threads, tune_allocator
+from workflow_scripts.speed import exact_arithmetic, set_threads, tune_allocator
 from workflow_scripts.ssl_transfer.cases import SYSTEM
 from workflow_scripts.ssl_transfer.features import choose_device, folded, pixels_to_input
 from workflow_scripts.ssl_transfer.occlusion import (
@@ -121,7 +121,7 @@ def make_maps(
     """Return the saliency map of each image, shape (N, M, M); finished pieces are read."""
     import torch
 
-    torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+    exact_arithmetic()
     device = choose_device(given.gpus)
     fill = SALIENCY[given.protocol].fill
     places = occlusion.places(inputs.shape[-1])
