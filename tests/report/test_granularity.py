@@ -106,6 +106,8 @@ def test_the_committed_counts_fit_the_printed_numbers() -> None:
     assert verdicts["debiased_noise_fairness", POSSIBLE] == 14  # the notebook's last epoch
     assert verdicts["ssl_transfer_few_shot", ALWAYS] == 143  # 18,000 queries and more
     assert not [table for table, verdict in verdicts if verdict == IMPOSSIBLE]
+    checked = {one.metric for one in PUBLISHED if granularity_of(one, cases)[0] != UNKNOWN}
+    assert not [metric for metric in checked if metric.startswith("dsc")]  # a mean, no count
 
 
 def test_few_shot_counts_are_episodes_times_queries() -> None:

@@ -54,6 +54,12 @@ def test_verdict_follows_the_first_rule_that_applies(
     assert (found, why[: len(reason)]) == (verdict, reason)
 
 
+def test_a_wide_interval_withholds_no_verdict_where_as_many_cases_were_tested() -> None:
+    wide = value_of(0.7, ci_low=0.68, ci_high=0.72)
+    assert judge(printed(), wide, NONE, n_printed=wide.n)[0] == "reproduced"
+    assert judge(printed(), wide, NONE, n_printed=wide.n + 1)[1].startswith("too few cases")
+
+
 @pytest.mark.parametrize("name", ["chestx", "moco-v2"])
 def test_a_cell_that_cannot_be_had_is_no_access_unless_we_have_it(name: str) -> None:
     assert judge(printed(), None, frozenset({name})) == ("no access", f"no access to {name}")

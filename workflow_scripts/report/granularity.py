@@ -17,6 +17,7 @@ from workflow_scripts.report.published import SCALES, Published
 
 COLUMNS = ("system", "table", "row", "column", "metric", "n", "source")
 PROPORTIONS = ("percent", "fraction")  # units
+MEANS = ("dsc", "dice")  # metrics in these units that are no count of cases
 POSSIBLE, IMPOSSIBLE, ALWAYS, UNKNOWN = "possible", "impossible", "any value is possible", ""
 Key = tuple[str, str, str, str, str]
 
@@ -62,7 +63,7 @@ def count_behind(cell: Published, cases: Mapping[Key, int]) -> int | None:
 def granularity_of(cell: Published, cases: Mapping[Key, int]) -> tuple[str, str]:
     """Return the check of one printed number; unknown where no count is known."""
     n = count_behind(cell, cases)
-    if not n or cell.unit not in PROPORTIONS:
+    if not n or cell.unit not in PROPORTIONS or cell.metric.startswith(MEANS):
         return UNKNOWN, ""
     return granularity(cell.value, cell.decimals, SCALES[cell.unit], n)
 

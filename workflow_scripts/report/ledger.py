@@ -91,13 +91,20 @@ def difference(published: Published, ours: Value) -> float:
     return round(SCALES[published.unit] * ours.value - published.value, DECIMALS)
 
 
-def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -> tuple[str, str]:
+def judge(
+    published: Published,
+    ours: Value | None,
+    no_access: frozenset[str],
+    n_printed: int | None = None,
+) -> tuple[str, str]:
     """Return the verdict on a printed number and its reason.
 
     Args:
         published: the printed number.
         ours: our value of the same metric in the same cell; None if there is none.
         no_access: data sets and checkpoints that cannot be had.
+        n_printed: test cases behind the printed number; None where that is not known. With as
+            many cases of ours the draw of the cases is no reason to withhold a verdict.
     """
     if math.isnan(published.value):
         return NO_ACCESS, "the printed value could not be read"
@@ -116,7 +123,9 @@ def judge(published: Published, ours: Value | None, no_access: frozenset[str]) -
     if math.isnan(ours.value):
         return NOT_COMPARABLE, "undefined: the metric has no value on our cases"
     half_width = SCALES[published.unit] * ours.half_width
-    if half_width > published.tolerance and ours.interval not in OVER_ROWS:
+    has_as_many = n_printed is not None and ours.n >= n_printed
+    is_wide = half_width > published.tolerance and ours.interval not in OVER_ROWS
+    if is_wide and not has_as_many:
         return NOT_COMPARABLE, (
             f"too few cases: our interval of ± {shown(half_width, published)} is wider than the "
             "tolerance"
@@ -172,9 +181,10 @@ def make_ledger(
     entries = []
     for cell in published:
         for value in ours.get(cell.key) or [None]:
-            verdict = judge(cell, value, no_access)
+            n_printed = count_behind(cell, counts)
+            verdict = judge(cell, value, no_access, n_printed)
             if value and verdict[0] in (REPRODUCED, OUTSIDE):
-                other = _other_rows(cell, value, count_behind(cell, counts), rows)
+                other = _other_rows(cell, value, n_printed, rows)
                 verdict = (NOT_COMPARABLE, other) if other else verdict
             entries.append(Entry(cell, value, *verdict, *granularity_of(cell, counts)))
     return tuple(entries)
