@@ -159,6 +159,19 @@ def test_a_training_stopped_half_way_ends_with_equal_networks(tmp_path: Path) ->
     assert (whole / "history.csv").read_text() == (parts / "history.csv").read_text()
 
 
+@pytest.mark.parametrize("name", ["images", "masks"])
+def test_a_stopped_training_does_not_go_on_with_other_voxels(tmp_path: Path, name: str) -> None:
+    from workflow_scripts.training.failures import SavedNotFinished
+
+    store = make_store(tmp_path)
+    with pytest.raises(SavedNotFinished):
+        run_training(store, tmp_path, "layer_ensembles", "corrected", minutes="0.001")
+    voxels = np.load(tmp_path / f"{name}.npy")
+    np.save(tmp_path / f"{name}.npy", voxels[::-1])
+    with pytest.raises(InputError, match=f"file.{name}"):
+        run_training(store, tmp_path, "layer_ensembles", "corrected")
+
+
 def train_until_killed(store: Namespace, folder: Path, updates: int) -> None:
     """Train hearts as the paper did, and die without warning; runs in a process of its own."""
     own, done = train._update, 0

@@ -259,7 +259,7 @@ def open_session(training: Training) -> TrainingSession:
         "reduction": given.reduction, "precision": given.precision,
         "settings": json.loads(given.settings),
     }  # fmt: skip
-    files = {"manifest": given.manifest, "index": given.index}
+    files = {name: getattr(given, name) for name in ("manifest", "index", "images", "masks")}
     code = [Path(__file__).parent, Path(__file__).parents[1] / "networks"]
     store = StateStore(
         given.state, fingerprint(config, files, code, devices.ranks.world_size), given.on_mismatch
