@@ -62,6 +62,11 @@ def test_published_configuration_is_accepted(
             ["ssl_transfer.finetune.columns.1", "results of their own", "the same again: bach"],
         ),
         (
+            ("ssl_transfer", "linear", "columns"),
+            [{"dataset": "chexpert"}, {"dataset": "bach", "column": "chexpert"}],
+            ["ssl_transfer.linear.columns.1", "'chexpert' for chexpert and bach"],
+        ),
+        (
             ("ssl_transfer", "invariance", "columns"),
             [
                 {"dataset": "bach", "transform": "rotation"},

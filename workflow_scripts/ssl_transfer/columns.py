@@ -25,6 +25,8 @@ KEYS = {
     "cka": ("dataset",),
     "id_ood": ("experiment", "train", "finding"),
 }
+# Steps whose columns may have another name in the table than their data set.
+NAMED = ("linear", "finetune", "saliency", "reconstruction")
 EVAL = "eval"  # BatchNorm in evaluation mode
 
 
@@ -62,7 +64,23 @@ def column_conflicts(section: Config) -> Iterator[Conflict]:
                                "add them to the step, or leave them out")  # fmt: skip
             if name == "invariance":
                 yield from _transform_conflicts(where, column)
+        yield from _name_conflicts(name, step)
     yield from _occlusion_conflicts(section["saliency"])
+
+
+def _name_conflicts(name: str, step: Config) -> Iterator[Conflict]:
+    """Yield columns with a name that another data set has in the same protocol's table."""
+    taken: dict[tuple[str, str], str] = {}
+    for index, column in enumerate(step["columns"] if name in NAMED else ()):
+        dataset = column["dataset"]
+        shown = column.get("column", dataset)
+        for protocol in column.get("protocols", step.get("protocols", ())):
+            other = taken.setdefault((protocol, shown), dataset)
+            if other != dataset:
+                where, found = (name, "columns", str(index)), f"{shown!r} for {other} and {dataset}"
+                advice = "give one of them another `column`"
+                yield Conflict(where, "a name of its own in the table", found, advice)
+                break
 
 
 def _complete(column: Column) -> Column:
