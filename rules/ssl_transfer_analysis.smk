@@ -16,7 +16,7 @@ wildcard_constraints:
     k="[0-9]+",
     batch_norm="eval|batch",
     train="|".join(map(re.escape, plan.datasets)),
-    finding="[A-Za-z ]+",
+    finding="[A-Za-z_]+",
 
 
 rule views:

@@ -133,6 +133,19 @@ def test_arrays_come_out_as_they_went_in(
     np.testing.assert_array_equal(found, array)
 
 
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_sets_and_empty_arrays_are_read_in_every_protocol(protocol: int, tmp_path: Path) -> None:
+    path = tmp_path / "content.pkl"
+    content = {"set": {1, 2}, "frozen": frozenset({3}), "empty": np.zeros((0, 3), "f4")}
+    path.write_bytes(pickle.dumps(content, protocol))  # BYOL's: 2, with the names of Python 2
+    found = as_mapping(read_pickle(path))
+    assert found is not None
+    assert (found["set"], found["frozen"]) == ({1, 2}, frozenset({3}))
+    array = array_of(found["empty"])
+    assert array is not None
+    assert array.shape == (0, 3)
+
+
 def test_an_array_of_python_objects_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "array.pkl"
     path.write_bytes(pickle.dumps(np.array([{}, None], dtype=object)))

@@ -77,8 +77,8 @@ def test_a_layer_too_many_in_simclr_s_file_is_refused_by_name(tmp_path: Path) ->
     path = tmp_path / "ResNet50_1x.zip"
     with zipfile.ZipFile(path, "w") as archive:
         index, shard = write_bundle(variables)
-        archive.writestr("m.index", index)
-        archive.writestr("m.data-00000-of-00001", shard)
+        archive.writestr("model.ckpt-1.index", index)
+        archive.writestr("model.ckpt-1.data-00000-of-00001", shard)
     options = entry(SIMCLR)
     with pytest.raises(InputError, match=r"unexpected: base_model/conv2d_53/kernel"):
         run_convert(tmp_path, options, path)
@@ -97,6 +97,32 @@ def test_simclr_s_unpacked_files_are_read_as_well(tmp_path: Path) -> None:
     np.testing.assert_array_equal(tensors["conv1.weight"], kernel.transpose(3, 2, 0, 1))
     data.write_bytes(shard[:-4])
     with pytest.raises(InputError, match=f"{kernel.nbytes} bytes for shape"):
+        simclr_tf.read(path, "resnet50")
+
+
+def test_the_hub_module_in_simclr_s_zip_is_passed_over(tmp_path: Path) -> None:
+    kernel = np.random.default_rng(0).random((7, 7, 3, 64), dtype=np.float32)
+    index, shard = write_bundle({"base_model/conv2d/kernel": kernel})
+    other_index, other_shard = write_bundle({"base_model/conv2d/kernel": 2 * kernel})
+    path = tmp_path / "ResNet50_1x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("ResNet50_1x/hub/variables/variables.index", other_index)
+        archive.writestr("ResNet50_1x/hub/variables/variables.data-00000-of-00001", other_shard)
+        archive.writestr("ResNet50_1x/model.ckpt-225206.index", index)
+        archive.writestr("ResNet50_1x/model.ckpt-225206.data-00000-of-00001", shard)
+        archive.writestr("__MACOSX/ResNet50_1x/._model.ckpt-225206.index", b"a resource fork")
+    tensors = simclr_tf.read(path, "resnet50").tensors
+    np.testing.assert_array_equal(tensors["conv1.weight"], kernel.transpose(3, 2, 0, 1))
+
+
+def test_a_zip_with_two_checkpoints_is_refused(tmp_path: Path) -> None:
+    index, shard = write_bundle({"base_model/conv2d/kernel": np.zeros((7, 7, 3, 64), "f4")})
+    path = tmp_path / "ResNet50_1x.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for step in (1, 2):
+            archive.writestr(f"model.ckpt-{step}.index", index)
+            archive.writestr(f"model.ckpt-{step}.data-00000-of-00001", shard)
+    with pytest.raises(InputError, match="one checkpoint"):
         simclr_tf.read(path, "resnet50")
 
 

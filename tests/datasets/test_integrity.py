@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from workflow_scripts.datasets.geometry import GEOMETRIES, prepare
 from workflow_scripts.datasets.integrity import MISSING, check_file, structure_problem
 
 ANY_MODE = {"L", "RGB", "RGBA", "P", "I;16", "CMYK", "1"}
@@ -58,6 +59,18 @@ def test_a_flipped_byte_in_a_png_is_refused(position: int) -> None:
 
 def test_bytes_after_the_end_of_a_jpeg_do_not_matter() -> None:
     assert structure_problem(WHOLE["JPEG"] + b"\x00\x00camera", ANY_MODE) is None
+
+
+def test_a_camera_s_jpeg_with_a_preview_behind_the_picture_is_whole() -> None:
+    picture, preview = (Image.new("RGB", (64, 48), color) for color in ("red", "blue"))
+    stream = io.BytesIO()
+    picture.save(stream, "MPO", save_all=True, append_images=[preview])
+    content = stream.getvalue()
+    assert structure_problem(content, {"RGB"}) is None
+    assert structure_problem(content[: len(content) // 4], {"RGB"}) is not None
+    with Image.open(io.BytesIO(content)) as image:
+        pixels = prepare(image, GEOMETRIES["short224"])
+    assert pixels[0, 0].tolist() == [254, 0, 0]  # the picture, and not the preview
 
 
 def test_a_whole_thumbnail_does_not_hide_a_truncated_jpeg() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from sklearn.neighbors import KNeighborsClassifier
@@ -67,6 +69,24 @@ def test_votes_equal_scikit_learn_with_the_same_weights() -> None:
     found = neighbour_votes(train, labels, query, 9, 0.07, 3)
     np.testing.assert_allclose(found, model.predict_proba(unit[1]), atol=1e-9)
     np.testing.assert_allclose(found.sum(axis=1), 1)
+
+
+def test_votes_do_not_depend_on_how_many_images_are_in_work_at_a_time() -> None:
+    train, query = RNG.normal(size=(60, 5)), RNG.normal(size=(25, 5))
+    labels = RNG.integers(3, size=60)
+    whole = neighbour_votes(train, labels, query, 9, 0.07, 3)
+    for rows in (0, 1, 7):  # a row is never cut
+        part = neighbour_votes(train, labels, query, 9, 0.07, 3, chunk_bytes=rows * 60 * 8)
+        np.testing.assert_allclose(part, whole, rtol=1e-12)
+
+
+def test_votes_of_many_images_need_little_memory() -> None:
+    train, query = RNG.normal(size=(1000, 2)), RNG.normal(size=(1000, 2))
+    tracemalloc.start()
+    neighbour_votes(train, np.arange(1000) % 2, query, 5, 0.07, 2, chunk_bytes=1 << 17)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20  # all similarities at once: 8 MB, and as much for their order
 
 
 def test_a_zero_feature_is_similar_to_none() -> None:

@@ -62,6 +62,16 @@ def test_published_configuration_is_accepted(
             ["ssl_transfer.finetune.columns.1", "results of their own", "the same again: bach"],
         ),
         (
+            ("ssl_transfer", "few_shot", "columns"),
+            [{"dataset": "bach", "n_way": 2}, {"dataset": "padchest", "n_way": 2}],
+            ["few_shot.columns.1", "padchest, of layout padchest", "protocols: [corrected]"],
+        ),
+        (
+            ("ssl_transfer", "linear", "columns"),
+            [{"dataset": "chexpert"}, {"dataset": "bach", "column": "chexpert"}],
+            ["ssl_transfer.linear.columns.1", "'chexpert' for protocol released, as columns.0"],
+        ),
+        (
             ("ssl_transfer", "invariance", "columns"),
             [
                 {"dataset": "bach", "transform": "rotation"},

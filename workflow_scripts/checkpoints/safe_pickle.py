@@ -165,6 +165,11 @@ def _latin1(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
+def _no_bytes() -> bytes:
+    """Rebuild empty bytes from protocol 2; takes no size, so that no file can ask for memory."""
+    return b""
+
+
 def _named_tuple(name: str, fields: tuple[str, ...], *_: object) -> type[Record]:
     """Return a record class with named fields: how dill writes any named tuple."""
     return type(str(name), (Record,), {"fields": tuple(fields)})
@@ -181,6 +186,7 @@ REBUILT: dict[tuple[str, str], Callable[..., object]] = {
     ("dill._dill", "_create_array"): _from_parts,
     ("dill.dill", "_create_array"): _from_parts,
     ("_codecs", "encode"): _latin1,
+    ("builtins", "bytes"): _no_bytes,
     ("dill._dill", "_create_namedtuple"): _named_tuple,
     ("dill.dill", "_create_namedtuple"): _named_tuple,
 }
@@ -196,7 +202,9 @@ class RestrictedUnpickler(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 (the base class's)
         """Return what stands for `module.name` here; anything unknown is refused."""
-        known = REBUILT.get((module, name)) or PLAIN.get((module, name))
+        # Protocol 2, BYOL's, has the names of Python 2.
+        key = ("builtins" if module == "__builtin__" else module, name)
+        known = REBUILT.get(key) or PLAIN.get(key)
         if known is not None:
             return known
         if module.split(".")[0] in INERT_PACKAGES and CLASS_NAME.fullmatch(name):

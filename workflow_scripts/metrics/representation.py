@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Features = NDArray[np.floating]
 MIN_IMAGES = 4  # the unbiased estimate divides by N (N - 3)
+CHUNK_BYTES = 1 << 28  # all similarities of CheXpert's test images would be 64 GB (ours)
 
 
 class Alignment(NamedTuple):
@@ -84,6 +85,7 @@ def neighbour_votes(
     n_neighbours: int,
     temperature: float,
     n_classes: int,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Floats:
     """Return the share of the votes that each class gets from the nearest training images.
 
@@ -96,6 +98,7 @@ def neighbour_votes(
         n_neighbours: at most N.
         temperature: larger makes the votes more equal.
         n_classes: C.
+        chunk_bytes: bound on the similarities in work at a time, not on a single row.
 
     Returns:
         Shape (M, C); each row sums to 1. On a tie of distances the training image that stands
@@ -109,14 +112,17 @@ def neighbour_votes(
     >>> neighbour_votes(train, np.array([0, 1, 1]), query, 2, 0.07, 2).round(3).tolist()
     [[0.0, 1.0]]
     """
-    similarity = _unit(query) @ _unit(train).T  # (M, N)
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :n_neighbours]  # (M, k)
-    closeness = np.take_along_axis(similarity, nearest, axis=1)
-    weights = np.exp((closeness - closeness[:, :1]) / temperature)  # the largest is 1
-    votes = np.stack(
-        [np.where(labels[nearest] == index, weights, 0).sum(axis=1) for index in range(n_classes)],
-        axis=1,
-    )
+    known, asked = _unit(train), _unit(query)
+    votes = np.empty((len(asked), n_classes))
+    step = max(1, chunk_bytes // (8 * max(1, len(known))))
+    for start in range(0, len(asked), step):
+        similarity = asked[start : start + step] @ known.T  # (part of M, N)
+        nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :n_neighbours]
+        closeness = np.take_along_axis(similarity, nearest, axis=1)
+        weights = np.exp((closeness - closeness[:, :1]) / temperature)  # the largest is 1
+        for index in range(n_classes):
+            chosen = np.where(labels[nearest] == index, weights, 0)
+            votes[start : start + step, index] = chosen.sum(axis=1)
     return np.asarray(votes / votes.sum(axis=1, keepdims=True))
 
 

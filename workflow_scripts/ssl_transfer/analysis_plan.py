@@ -31,6 +31,15 @@ MEASURES = {"saliency": "attentive_diffusion", "perceptual": "lpips", "invarianc
 DOMAINS = ("in_domain", "out_of_domain")
 
 
+def path_word(finding: str) -> str:
+    """Return a finding as it stands in paths: a space would part them in a shell's command.
+
+    >>> path_word("Lung Opacity")
+    'Lung_Opacity'
+    """
+    return finding.replace(" ", "_")
+
+
 class AnalysisPlan:
     """The runs behind the tables of the analyses."""
 
@@ -213,8 +222,12 @@ class AnalysisPlan:
         return [f"{folder}/{name}.parquet" for name in self.tested(experiment)]
 
     def finding_argument(self, finding: str) -> str:
-        """Return the words that name a finding, or none."""
-        return "" if finding == NO_FINDING else f"--finding {shlex.quote(finding)}"
+        """Return the words that name the finding of a path, or none."""
+        if finding == NO_FINDING:
+            return ""
+        names = [column["finding"] for column in self.columns("id_ood") if "finding" in column]
+        name = next((name for name in names if path_word(name) == finding), finding)
+        return f"--finding {shlex.quote(name)}"
 
     def id_ood_runs(self) -> list[str]:
         """Return the predictions behind the ID and OOD table."""
@@ -223,7 +236,7 @@ class AnalysisPlan:
                 checkpoint=checkpoint,
                 seed=seed,
                 train=column["train"],
-                finding=column.get("finding", NO_FINDING),
+                finding=path_word(column.get("finding", NO_FINDING)),
             )
             for checkpoint in self.checkpoints
             for column in self.columns("id_ood")

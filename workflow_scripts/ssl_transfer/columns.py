@@ -49,22 +49,12 @@ def column_conflicts(section: Config) -> Iterator[Conflict]:
     for name, keys in KEYS.items():
         step = section.get(name, {"columns": ()})
         seen: set[tuple[Any, ...]] = set()
-        headings: dict[tuple[str, str], int] = {}  # by protocol and name in the table
         for index, column in enumerate(step["columns"]):
             where = (name, "columns", str(index))
             key = tuple(_complete(column).get(one) for one in keys)
             if key in seen:
                 found = "the same again: " + ", ".join(str(part) for part in key if part)
                 yield Conflict(where, "columns with results of their own", found, "keep one")
-            elif name in HEADED:
-                for protocol in column.get("protocols", step.get("protocols", ())):
-                    heading = table_column(column)
-                    other = headings.setdefault((protocol, heading), index)
-                    if other != index:
-                        expected = "columns with names of their own in the table"
-                        found = f"{heading!r} for protocol {protocol}, as columns.{other}"
-                        yield Conflict(where, expected, found, "keep one, or rename one")
-                        break
             seen.add(key)
             unknown = set(column.get("protocols", ())) - set(step.get("protocols", ()))
             if unknown:
@@ -73,6 +63,8 @@ def column_conflicts(section: Config) -> Iterator[Conflict]:
                                "add them to the step, or leave them out")  # fmt: skip
             if name == "invariance":
                 yield from _transform_conflicts(where, column)
+        if name in HEADED:
+            yield from _heading_conflicts(name, step)
     yield from _occlusion_conflicts(section["saliency"])
 
 
@@ -87,6 +79,22 @@ def table_column(column: Column) -> str:
     batch_norm = column.get("batch_norm", EVAL)
     ending = "" if batch_norm == EVAL else f"_{batch_norm}"
     return f"{column['dataset']} {column['transform']}{ending}"
+
+
+def _heading_conflicts(name: str, step: Config) -> Iterator[Conflict]:
+    """Yield columns with a name that another has in the same protocol's table."""
+    taken: dict[tuple[str, str], tuple[int, Column]] = {}
+    for index, column in enumerate(step["columns"]):
+        heading = table_column(column)
+        own = [_complete(column).get(key) for key in KEYS[name]]
+        for protocol in column.get("protocols", step.get("protocols", ())):
+            at, other = taken.setdefault((protocol, heading), (index, column))
+            if own != [_complete(other).get(key) for key in KEYS[name]]:
+                expected = "columns with names of their own in the table"
+                found = f"{heading!r} for protocol {protocol}, as columns.{at}"
+                where, advice = (name, "columns", str(index)), "keep one, or rename one"
+                yield Conflict(where, expected, found, advice)
+                break
 
 
 def _complete(column: Column) -> Column:

@@ -126,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     manifests = dict(zip(names, given.manifests, strict=True))
     leak = check_certificate(given.experiment_leak_free, manifests)
     cases, parts, sizes = together(all_cases, names.index(given.train), given.seed)
+    # they stand in `cases` now; a second copy of four archives' is more than the job's memory
+    all_cases = [replace(one, features=one.features[:0].copy()) for one in all_cases]
     result = evaluate(cases, parts, options, given.threads)
     ends = np.cumsum(sizes)
     diagnostics = {

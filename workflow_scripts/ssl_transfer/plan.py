@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from workflow_scripts.datasets.layout import layout_named
-from workflow_scripts.problems import nearest
+from workflow_scripts.problems import InputError, nearest
 from workflow_scripts.ssl_transfer.analysis_plan import AnalysisPlan
-from workflow_scripts.ssl_transfer.columns import column_conflicts, columns_of
+from workflow_scripts.ssl_transfer.columns import Column, column_conflicts, columns_of
 from workflow_scripts.ssl_transfer.protocols import (
     FEW_SHOT,
     LINEAR,
@@ -46,13 +46,29 @@ class SslTransferPlan(SystemPlan):
         yield from self.analysis.names()
 
     def conflicts(self) -> Iterator[Conflict]:
-        """Yield columns that repeat, and numbers that do not fit each other."""
+        """Yield columns that repeat or that a protocol cannot run, and numbers that do not fit."""
         yield from column_conflicts(self.section)
         known = self.config["checkpoints"]
         for name in self.section.get("analysis", {}).get("imagenet_top1", {}):
             if name not in known:  # it would be no point of any correlation, silently
                 keys = ("analysis", "imagenet_top1", name)
                 yield Conflict(keys, "a name of checkpoints", repr(name), nearest(name, known))
+        for step in ("few_shot", "linear", "finetune"):
+            for index, column in enumerate(self.section[step]["columns"]):
+                if "released" in column.get("protocols", self.section[step]["protocols"]):
+                    yield from self._released_conflicts((step, "columns", str(index)), column)
+
+    def _released_conflicts(self, where: tuple[str, ...], column: Column) -> Iterator[Conflict]:
+        """Yield a data set that the released code never split, such as a user's own."""
+        entry = self.config["datasets"].get(column["dataset"])
+        try:
+            is_released = entry is None or layout_named(entry["layout"]).has_released_split
+        except InputError:  # the data set's own entry is refused already
+            return
+        if not is_released:
+            expected = "a data set of the released code for protocol `released`"
+            found = f"{column['dataset']}, of layout {entry['layout']}"
+            yield Conflict(where, expected, found, "write `protocols: [corrected]` in the column")
 
     def tables(self) -> dict[str, Callable[[], list[str]]]:
         """Return the tables of class scores."""

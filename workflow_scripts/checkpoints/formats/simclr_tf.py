@@ -39,6 +39,8 @@ VARIABLE = re.compile(
     r"base_model/(conv2d|batch_normalization)(?:_(\d+))?"
     r"/(kernel|gamma|beta|moving_mean|moving_variance)"
 )
+# not the `._` copies that macOS puts beside
+CHECKPOINT_INDEX = re.compile(r"(?:.*/)?model\.ckpt-\d+\.index")
 FIELDS = {
     "kernel": "weight",
     "gamma": "weight",
@@ -137,13 +139,16 @@ def read_files(path: Path) -> tuple[bytes, dict[int, bytes]]:
 
 
 def read_zip(path: Path) -> tuple[bytes, dict[int, bytes]]:
-    """Return the bytes of the only checkpoint in a zip; its own checksums are proven."""
+    """Return the bytes of the checkpoint in a zip; its own checksums are proven.
+
+    The published zip holds a hub module as well, whose `variables.index` describes another file.
+    """
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
-            indices = [name for name in members if name.endswith(".index")]
+            indices = [name for name in members if CHECKPOINT_INDEX.fullmatch(name)]
             if len(indices) != 1:
-                want = "one checkpoint (an .index member) in the zip"
+                want = "one checkpoint (model.ckpt-NUMBER.index) in the zip"
                 raise refuse(str(path), want, shown(members), "take the published ResNet50_1x.zip")
             data = [name for name in members if name.startswith(f"{indices[0][:-6]}.data-")]
             shards = {shard_number(name): archive.read(name) for name in data}
