@@ -122,6 +122,9 @@ def _header(path: Path, content: bytes) -> list[str]:
     import csv
 
     line = content.split(b"\n", 1)[0].decode("utf-8").rstrip("\r")
+    if "\r" in line:
+        found = "lines that end in a carriage return alone"
+        raise refuse(str(path), "lines that end in a line feed", found, "save it as CSV UTF-8")
     names = next(csv.reader([line]))
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -144,7 +147,7 @@ def require_columns(cells: pd.DataFrame, path: Path, wanted: dict[str, str]) -> 
             f"column {column!r} ({why})",
             f"columns {', '.join(names)}",
             "separate the cells with commas"
-            if len(names) == 1 and ";" in names[0]
+            if len(names) == 1 and (";" in names[0] or "\t" in names[0])
             else nearest(column, names),
         )
         for why, column in wanted.items()
