@@ -252,6 +252,10 @@ def test_shares_that_the_split_does_not_use_are_refused(tmp_path: Path) -> None:
         build_with(split="part", **fractions)
     with pytest.raises(InputError, match=r"val_fraction: expected .* found split_policy drawn"):
         build_with(val_fraction=0.1)
+    with pytest.raises(
+        InputError, match=r"val_fraction: expected two training patients .* found 1"
+    ):
+        build_with(split="part", val_fraction=0.1)
 
 
 def test_when_no_image_is_usable_the_first_reason_is_told(tmp_path: Path) -> None:
@@ -260,3 +264,12 @@ def test_when_no_image_is_usable_the_first_reason_is_told(tmp_path: Path) -> Non
         Image.new("I;16", (3, 3)).save(root / name)
     with pytest.raises(InputError, match=r"none of 2 rows; the first file, a\.png: mode I;16"):
         manifest.build("own", BASIC, root, seed=0, jobs=1)
+
+
+def test_empty_rows_and_a_line_above_the_header_are_told(tmp_path: Path) -> None:
+    text = message(folder_of(tmp_path, "file,class\na.png,x\n,\n,\nb.png,y\n"))
+    assert "row 3: expected an image's path, found ''; next step: fill or remove the row" in text
+    assert "row 4" in text
+    assert "once" not in text
+    text = message(folder_of(tmp_path, "\nfile,class\na.png,01\nb.png,02\n"))
+    assert "row 1: expected the names of the columns, found an empty line" in text

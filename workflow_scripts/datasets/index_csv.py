@@ -126,6 +126,9 @@ def _header(path: Path, content: bytes) -> list[str]:
         found = "lines that end in a carriage return alone"
         raise refuse(str(path), "lines that end in a line feed", found, "save it as CSV UTF-8")
     names = next(csv.reader([line]))
+    if not any(names):
+        found, advice = "an empty line", "remove the lines above the header"
+        raise refuse(f"{path.name} row 1", "the names of the columns", found, advice)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise refuse(f"{path.name} row 1", "each column once", f"{twice} twice", "rename one")

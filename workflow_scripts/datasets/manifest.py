@@ -254,6 +254,9 @@ def _with_validation(
         return table["split"], policy
     rows = index.table
     patients = rows["patient_id"][rows["split"] == "train"]
+    if patients.nunique() < 2:
+        expected, advice = "two training patients or more, to part", "leave option val_fraction out"
+        raise refuse("option val_fraction", expected, f"{patients.nunique()}", advice)
     drawn = draw_by_patient(patients, {"train": 1 - share, "val": share}, rng)
     train = table[table["split"] == "train"]
     joined = join_identical_files(drawn[train.index], train["patient_id"], train["sha256"])

@@ -66,7 +66,8 @@ def read(root: Path, options: Options) -> Index:
     table["sex"] = None if sex is None else sexes(sex)
     table["age_years"] = float("nan") if age is None else ages_years(age)
     problems = [
-        *repeated(cells.assign(**{image: paths}), path.name, image),  # ./a.png is a.png
+        # ./a.png is a.png
+        *repeated(cells.assign(**{image: paths})[cells[image] != ""], path.name, image),
         *_wrong_paths(root, cells, path.name, image, paths),
         *_wrong_attributes(cells, table, path.name, options),
     ]
@@ -130,9 +131,14 @@ def _wrong_paths(
     outside_folder = outside(
         cells, file, image, inside, "a path below the table's folder", "move or link the files"
     )
-    exists = paths.map(lambda path: (root / path).is_file()) | ~inside
+    is_filled = cells[image].str.strip() != ""
+    exists = paths.map(lambda path: (root / path).is_file()) | ~inside | ~is_filled
     advice = "correct the path, give option image_folder (both from the table's folder, with /)"
-    return outside_folder + outside(cells, file, image, exists, "an image file", advice)
+    return [
+        *outside(cells, file, image, is_filled, "an image's path", "fill or remove the row"),
+        *outside_folder,
+        *outside(cells, file, image, exists, "an image file", advice),
+    ]
 
 
 def _wrong_attributes(
