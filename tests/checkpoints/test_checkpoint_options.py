@@ -25,6 +25,7 @@ def test_the_three_needed_keys_are_enough() -> None:
         ({"normalisation": "imagnet"}, "'imagenet', 'none', 'histogram' or"),
         ({"normalisation": {"mean": [0, 0, 0], "std": [1, 0, 1]}}, "3 positive numbers"),
         ({"normalisation": {"mean": [0, 0], "std": [1, 1]}}, "3 numbers"),
+        ({"normalisation": {"mean": [124, 116, 104], "std": [58, 57, 57]}}, "from 0 to 1"),
         ({"weights": "random"}, "'file' or 'seeded', found 'random'"),
         ({"weights": "seeded"}, "key 'seed': expected a value"),
         ({"seed": -1}, "an integer of at least 0, found -1"),

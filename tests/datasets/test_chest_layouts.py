@@ -394,3 +394,30 @@ def test_a_wrong_option_of_a_chest_layout_is_refused(
     with pytest.raises(InputError) as error:
         check_options(layout, wrong)
     assert message in str(error.value)
+
+
+def test_a_chexpert_index_of_which_no_path_is_understood_is_refused(tmp_path: Path) -> None:
+    row = "CheXpert-v1.0 batch 2 (train 1)/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,AP"
+    lines = [",".join(chexpert.HEADER), row + "," * 14]
+    for name in ("train.csv", "valid.csv"):
+        (tmp_path / name).write_text("\n".join(lines) + "\n")
+    for options in ({}, {"split_policy": "official"}):
+        with pytest.raises(InputError, match=r"train\.csv row 2: expected train/patient00001"):
+            chexpert.read(tmp_path, options)
+
+
+def test_a_race_known_at_one_visit_is_the_patients(tmp_path: Path) -> None:
+    rows = [
+        "patient1,White",
+        "patient1,",
+        "patient2,Unknown",
+        "patient2 ,Asian",
+        "patient3,Unknown",
+    ]
+    path = tmp_path / "CHEXPERT DEMO.csv"
+    path.write_text("PATIENT,PRIMARY_RACE\n" + "\n".join(rows) + "\n")
+    expected = {"patient1": "White", "patient2": "Asian", "patient3": None}
+    assert chexpert.read_races(tmp_path) == expected
+    path.write_text("PATIENT,PRIMARY_RACE\npatient1,White\npatient1,Asian\n")
+    with pytest.raises(InputError, match="row 3: expected one race of patient1"):
+        chexpert.read_races(tmp_path)

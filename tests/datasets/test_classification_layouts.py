@@ -262,6 +262,25 @@ def test_amd_labels_and_split_are_the_released_ones(tmp_path: Path) -> None:
     assert table.loc[2, "path"] == "Training400/Non-AMD/N0001.jpg"
 
 
+def test_amd_folders_pass_over_what_macos_adds_and_keep_capital_endings(tmp_path: Path) -> None:
+    for folder, names in zip(
+        ichallenge_amd.FOLDERS, (["N1.jpg"], ["A1.jpg", "A2.JPG"]), strict=True
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        for name in (*names, f"._{names[0]}", "Thumbs.db"):
+            (tmp_path / folder / name).write_bytes(b"x")
+    table = ichallenge_amd.read(tmp_path, {"label_policy": "folder"}).table
+    assert table["image_id"].tolist() == ["N1", "A1", "A2"]
+    assert table["path"].iloc[2] == f"{ichallenge_amd.FOLDERS[1]}/A2.JPG"
+    assert table["label"].tolist() == [0, 1, 1]
+
+
+def test_eyepacs_says_what_kaggle_calls_the_missing_file(tmp_path: Path) -> None:
+    (tmp_path / diabetic_retinopathy.TRAIN_INDEX).write_text("image,level\n1_left,0\n")
+    with pytest.raises(InputError, match=r"testLabels\.csv: .*retinopathy_solution\.csv"):
+        diabetic_retinopathy.read(tmp_path, {})
+
+
 def test_montgomery_labels_are_the_released_ones(tmp_path: Path) -> None:
     golden = GOLDEN["shenzhen_montgomery_labels"]
     lines = [",".join(row) for row in [list(shenzhen.HEADER), *golden["rows"]]]

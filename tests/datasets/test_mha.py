@@ -60,6 +60,20 @@ def test_header_and_slice_agree_with_simpleitk(tmp_path: Path, packed: bool, dty
     np.testing.assert_array_equal(middle_slice(content, header), middle)
 
 
+def test_a_dicom_tag_in_the_header_is_passed_over(tmp_path: Path) -> None:
+    volume = sitk.GetImageFromArray(chest())
+    for key, value in {
+        "0010|1010": "065Y",
+        "PatientSex": "M",
+        "ITK_original direction": "1",
+    }.items():
+        volume.SetMetaData(key, value)
+    sitk.WriteImage(volume, str(tmp_path / "v.mha"), True)
+    content = (tmp_path / "v.mha").read_bytes()
+    assert b"0010|1010 = 065Y" in content
+    assert volume_problem(content, "axial") is None
+
+
 def test_window_is_the_released_one() -> None:
     golden = GOLDEN["stoic_window"]
     assert window_levels(np.array(golden["hu"])).tolist() == golden["uint8"]

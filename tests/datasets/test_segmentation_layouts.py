@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.datasets.segmentation_archives import manifest_of, small_volume, truth_of, write_small
-from workflow_scripts.datasets import acdc_lists, bcdr, leaks
+from workflow_scripts.datasets import acdc_lists, bcdr, leaks, mms
 from workflow_scripts.datasets.layout import layout_named
 from workflow_scripts.datasets.manifest import write_manifest
 from workflow_scripts.datasets.nifti import read_nifti
@@ -128,6 +128,21 @@ def test_frames_of_one_file_are_told_apart(tmp_path: Path) -> None:
     table, _, _ = manifest_of(tmp_path, "mms")
     per_file = table.groupby("path")["frame_index"].nunique()
     assert (per_file == 2).all()
+
+
+def test_mms_frames_may_have_been_saved_with_decimals(tmp_path: Path) -> None:
+    write_small(tmp_path, "mms", 5)
+    path = tmp_path / mms.INDEX_NAMES[0]
+    before = mms.read(tmp_path, {}).table
+    cells = pd.read_csv(path).astype({"ED": float, "ES": float})
+    cells.to_csv(path, index=False)
+    pd.testing.assert_frame_equal(mms.read(tmp_path, {}).table, before)
+
+
+def test_a_vendor_that_the_mms_table_does_not_know_is_refused(tmp_path: Path) -> None:
+    write_small(tmp_path, "mms", 5)
+    with pytest.raises(InputError, match=r"option vendors: expected some of .* found 'Phillips'"):
+        mms.read(tmp_path, {"vendors": ["Phillips"]})
 
 
 def test_an_archive_for_testing_only_needs_nobody_to_train_on(tmp_path: Path) -> None:

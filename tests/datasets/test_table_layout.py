@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from workflow_scripts.datasets import manifest
 from workflow_scripts.datasets.layout import Index
 from workflow_scripts.datasets.table import read
 from workflow_scripts.problems import InputError
@@ -200,3 +201,75 @@ def test_an_incomplete_entry_is_refused(
     tmp_path: Path, options: dict[str, Any], expected: str
 ) -> None:
     assert expected in message(folder_of(tmp_path, "file,class\na.png,x\n"), **options)
+
+
+def test_two_ways_to_write_one_path_are_a_duplicate(tmp_path: Path) -> None:
+    text = message(folder_of(tmp_path, "file,class\na.png,x\nb.png,y\n./a.png,y\n"))
+    assert "row 4: expected each image once (first in row 2), found 'a.png'" in text
+
+
+@pytest.mark.parametrize("word", ["NA", "nan", "N/A", "NULL"])
+def test_a_word_for_missing_is_no_class_unless_listed(tmp_path: Path, word: str) -> None:
+    root = folder_of(
+        tmp_path, f"file,class\na.png,x\nb.png,y\nc.png,{word}\n", ("a.png", "b.png", "c.png")
+    )
+    assert f"expected a class, or an empty cell for unknown, found '{word}'" in message(root)
+    assert read(root, BASIC | {"classes": ["x", "y", word]}).classes == ("x", "y", word)
+
+
+def test_two_spellings_of_a_class_are_refused_unless_listed(tmp_path: Path) -> None:
+    root = folder_of(
+        tmp_path, "file,class\na.png,Ill\nb.png,well\nc.png,ill\n", ("a.png", "b.png", "c.png")
+    )
+    assert "expected one spelling of a class, found 'Ill', 'ill'" in message(root)
+    assert len(read(root, BASIC | {"classes": ["well", "Ill", "ill"]}).classes) == 3
+
+
+@pytest.mark.parametrize("option", ["labels", "classes"])
+def test_a_repeated_name_is_refused(tmp_path: Path, option: str) -> None:
+    root = folder_of(tmp_path, "file,class\na.png,1\nb.png,0\n")
+    given = {"label": None if option == "labels" else "class", option: ["class", "class"]}
+    assert f"option {option}: expected each once" in message(root, **given)
+
+
+def test_tabs_and_bare_carriage_returns_are_recognised(tmp_path: Path) -> None:
+    text = "file\tclass\na.png\tx\n"
+    assert "separate the cells with commas" in message(folder_of(tmp_path, text))
+    (tmp_path / "labels.csv").write_bytes(b"file,class\ra.png,x\r")
+    assert "found lines that end in a carriage return alone" in message(tmp_path)
+
+
+def test_shares_that_the_split_does_not_use_are_refused(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, "file,class,part\na.png,x,train\nb.png,y,test\n")
+    fractions = {"split_fractions": {"train": 0.5, "test": 0.5}}
+
+    def build_with(**options: object) -> None:
+        manifest.build("own", BASIC | options, root, seed=0, jobs=1)
+
+    build_with(**fractions)
+    build_with(split="part", split_policy="drawn", **fractions)
+    with pytest.raises(InputError, match=r"split_fractions: expected a split to draw, found col"):
+        build_with(split="part", **fractions)
+    with pytest.raises(InputError, match=r"val_fraction: expected .* found split_policy drawn"):
+        build_with(val_fraction=0.1)
+    with pytest.raises(
+        InputError, match=r"val_fraction: expected two training patients .* found 1"
+    ):
+        build_with(split="part", val_fraction=0.1)
+
+
+def test_when_no_image_is_usable_the_first_reason_is_told(tmp_path: Path) -> None:
+    root = folder_of(tmp_path, "file,class\na.png,x\nb.png,y\n")
+    for name in ("a.png", "b.png"):
+        Image.new("I;16", (3, 3)).save(root / name)
+    with pytest.raises(InputError, match=r"none of 2 rows; the first file, a\.png: mode I;16"):
+        manifest.build("own", BASIC, root, seed=0, jobs=1)
+
+
+def test_empty_rows_and_a_line_above_the_header_are_told(tmp_path: Path) -> None:
+    text = message(folder_of(tmp_path, "file,class\na.png,x\n,\n,\nb.png,y\n"))
+    assert "row 3: expected an image's path, found ''; next step: fill or remove the row" in text
+    assert "row 4" in text
+    assert "once" not in text
+    text = message(folder_of(tmp_path, "\nfile,class\na.png,01\nb.png,02\n"))
+    assert "row 1: expected the names of the columns, found an empty line" in text

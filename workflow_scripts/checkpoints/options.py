@@ -123,7 +123,8 @@ def value_problems(entry: Mapping[str, Any]) -> list[Problem]:
         found = repr(entry["weights"])
         problems.append(Problem(f"{ENTRY} key 'weights'", "'file' or 'seeded'", found, FIX))
     if "normalisation" in entry and not is_normalisation(entry["normalisation"]):
-        want = "'imagenet', 'none', 'histogram' or {mean: [3 numbers], std: [3 positive numbers]}"
+        want = "'imagenet', 'none', 'histogram' or {mean: [3 numbers from 0 to 1, as pixels are "
+        want += "divided by 255 before], std: [3 positive numbers]}"
         found = repr(entry["normalisation"])
         problems.append(Problem(f"{ENTRY} key 'normalisation'", want, found, FIX))
     return problems
@@ -165,7 +166,7 @@ def is_normalisation(value: object) -> bool:
         and all(type(number) in (int, float) for number in part)
         for part in (mean, std)
     )
-    return are_triples and all(number > 0 for number in std)
+    return are_triples and all(0 <= m <= 1 for m in mean) and all(s > 0 for s in std)
 
 
 def normalisation_of(value: str | Mapping[str, Any]) -> Normalisation:

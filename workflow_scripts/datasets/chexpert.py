@@ -96,7 +96,8 @@ def read(root: Path, options: Options) -> Index:
     values = pd.concat([values for _, values, _ in parts], ignore_index=True)
     problems = [problem for _, _, found in parts for problem in found]
     if len(files) > 1:
-        problems += repeated(table, " and ".join(file.name for file in files), "image_id")
+        understood = table[table["image_id"] != ""]
+        problems += repeated(understood, " and ".join(file.name for file in files), "image_id")
     if problems:
         raise InputError(problems)
     races = read_races(root)
@@ -152,8 +153,8 @@ def _read_part(root: Path, file: IndexFile) -> tuple[pd.DataFrame, pd.DataFrame,
     cells = read_cells(file.path)
     require_columns(cells, file.path, {f"column {i + 1}": c for i, c in enumerate(HEADER)})
     values, problems = observation_values(cells, file.name)
-    parts = cells["Path"].str.extract(PATH)
-    understood = parts["image"].notna()
+    parts = cells["Path"].str.extract(PATH).astype(object).fillna("")  # "": not understood
+    understood = parts["image"] != ""
     sides = cells["Frontal/Lateral"].str.strip()
     expected = "train/patient00001/study1/view1_frontal.jpg, with or without the release before it"
     problems += [
@@ -185,7 +186,7 @@ def _read_part(root: Path, file: IndexFile) -> tuple[pd.DataFrame, pd.DataFrame,
 
 def _places(root: Path, parts: pd.DataFrame) -> pd.Series:
     """Return where the images are: below the release that the index names, or the one there is."""
-    known = parts["release"].fillna("")
+    known = parts["release"]
     folder = {name: _release_folder(root, name) for name in known.unique()}
     return known.map(folder) + parts["image"]
 
@@ -219,7 +220,14 @@ def read_races(root: Path) -> dict[str, str | None]:
         return {}
     cells = read_workbook(path) if path.suffix == ".xlsx" else read_cells(path)
     require_columns(cells, path, {"patients": "PATIENT", "race": "PRIMARY_RACE"})
-    pairs = cells[["PATIENT", "PRIMARY_RACE", "row"]]
+    races = cells["PRIMARY_RACE"].str.strip()
+    races = races.astype(object).where(~races.str.casefold().isin(UNKNOWN_RACES), None)
+    pairs = cells[["PATIENT", "row"]].assign(
+        PRIMARY_RACE=races, PATIENT=cells["PATIENT"].str.strip()
+    )
+    pairs = pairs[["PATIENT", "PRIMARY_RACE", "row"]]
+    is_told = pairs["PATIENT"].isin(set(pairs["PATIENT"][pairs["PRIMARY_RACE"].notna()]))
+    pairs = pairs[pairs["PRIMARY_RACE"].notna() | ~is_told]  # unknown once, known at another visit
     pairs = pairs.drop_duplicates(["PATIENT", "PRIMARY_RACE"])
     twice = pairs[pairs["PATIENT"].duplicated()]
     if len(twice):
@@ -228,9 +236,7 @@ def read_races(root: Path) -> dict[str, str | None]:
             row_problem(path.name, row, f"one race of {patient}", race, advice)
             for patient, race, row in twice.itertuples(index=False)
         )
-    races = pairs["PRIMARY_RACE"].str.strip()
-    known = races.where(~races.str.casefold().isin(UNKNOWN_RACES), None)
-    return dict(zip(pairs["PATIENT"].str.strip(), known, strict=True))
+    return dict(zip(pairs["PATIENT"], pairs["PRIMARY_RACE"], strict=True))
 
 
 def pairs(images: pd.DataFrame) -> pd.DataFrame:

@@ -41,6 +41,7 @@ LEVELS: Final = tuple(str(grade) for grade in range(len(GRADES)))
 REFERABLE_FROM = 2  # moderate or worse, the usual threshold of screening
 USAGES = ("Public", "Private")  # the competition's two rankings
 ADVICE = f"unpack the archive so that {TRAIN_INDEX} stands at the top of the data set's folder"
+TEST_ADVICE = f"name Kaggle's retinopathy_solution.csv {TEST_INDEX}, or give option test_index"
 
 
 def read(root: Path, options: Options) -> Index:
@@ -53,7 +54,10 @@ def read(root: Path, options: Options) -> Index:
     import pandas as pd
 
     names = (TRAIN_INDEX, str(options.get("test_index") or TEST_INDEX))
-    files = [find_index(root, [name], ADVICE) for name in names]
+    files = [
+        find_index(root, [name], advice)
+        for name, advice in zip(names, (ADVICE, TEST_ADVICE), strict=True)
+    ]
     parts, problems = [], []
     for path, split in zip(files, ("train", "test"), strict=True):
         part, found = _read_part(path, split)

@@ -48,7 +48,7 @@ def read(root: Path, options: Options) -> Index:
     table = pd.DataFrame(
         {
             "image_id": cells["image"],
-            "path": folder + "/" + cells["image"] + ".jpg",
+            "path": folder + "/" + (cells["file"] if by_folder else cells["image"] + ".jpg"),
             "patient_id": cells["image"],
             "study_id": cells["image"],
             "view": None,
@@ -99,11 +99,16 @@ def _listed(root: Path) -> pd.DataFrame:
 
     rows = []
     for label, folder in enumerate(FOLDERS):
-        images = sorted((root / folder).glob("*.jpg"))
+        images = [
+            path
+            for path in sorted((root / folder).glob("*"))
+            # ._A0001.jpg: what macOS puts beside a file
+            if path.suffix.lower() == ".jpg" and not path.name.startswith(".")
+        ]
         if not images:
             raise refuse(str(root / folder), "photographs (.jpg)", "none", LAYOUT.unpack)
-        rows += [(path.stem, str(label)) for path in images]
-    cells = pd.DataFrame(rows, columns=list(HEADER), dtype=object)
+        rows += [(path.stem, str(label), path.name) for path in images]
+    cells = pd.DataFrame(rows, columns=[*HEADER, "file"], dtype=object)
     cells["row"] = range(1, len(cells) + 1)
     return cells
 

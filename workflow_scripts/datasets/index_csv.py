@@ -122,7 +122,13 @@ def _header(path: Path, content: bytes) -> list[str]:
     import csv
 
     line = content.split(b"\n", 1)[0].decode("utf-8").rstrip("\r")
+    if "\r" in line:
+        found = "lines that end in a carriage return alone"
+        raise refuse(str(path), "lines that end in a line feed", found, "save it as CSV UTF-8")
     names = next(csv.reader([line]))
+    if not any(names):
+        found, advice = "an empty line", "remove the lines above the header"
+        raise refuse(f"{path.name} row 1", "the names of the columns", found, advice)
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise refuse(f"{path.name} row 1", "each column once", f"{twice} twice", "rename one")
@@ -144,7 +150,7 @@ def require_columns(cells: pd.DataFrame, path: Path, wanted: dict[str, str]) -> 
             f"column {column!r} ({why})",
             f"columns {', '.join(names)}",
             "separate the cells with commas"
-            if len(names) == 1 and ";" in names[0]
+            if len(names) == 1 and (";" in names[0] or "\t" in names[0])
             else nearest(column, names),
         )
         for why, column in wanted.items()

@@ -98,7 +98,7 @@ def structure_problem(content: bytes, modes: Iterable[str]) -> str | None:
         return f"mode {image.mode}, expected {' or '.join(sorted(modes))}"
     if image.format == "PNG":
         return png_problem(content)
-    if image.format in ("JPEG", "MPO"):  # a camera's JPEG with a preview behind the picture
+    if image.format in ("JPEG", "MPO"):  # MPO: a camera's JPEG with further pictures behind it
         return jpeg_problem(content)
     return tiff_problem(image, len(content))
 

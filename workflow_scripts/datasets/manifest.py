@@ -118,8 +118,12 @@ def build(
     require_most_files(layout, root, checked, options)
     usable = checked[checked["reason"].isna()]
     if usable.empty:
+        found = f"none of {len(rows)} rows"
+        if len(refused):
+            first = refused.iloc[0]
+            found += f"; the first file, {first['path']}: {first['reason']}"
         advice = "see the label policy and the files"
-        raise refuse(f"data set {dataset}", "one usable image", "none", advice)
+        raise refuse(f"data set {dataset}", "one usable image", found, advice)
     split, split_policy = sound_split(index, usable, options, dataset, seed)
     table = order_columns(usable.assign(split=split)[split.notna()], index.classes)
     require_both_ends(dataset, table, options)
@@ -188,6 +192,7 @@ def sound_split(
     import pandas as pd
 
     policy, folder = options.get("split_policy"), folder_name(dataset, options)
+    refuse_idle_shares(index, options)
     if policy == "test_only":
         return pd.Series("test", index=table.index, dtype=object), "all are test"
     if policy == "biased":
@@ -213,6 +218,32 @@ def sound_split(
     return split, f"drawn by patient, {shares}"
 
 
+def refuse_idle_shares(index: Index, options: Options) -> None:
+    """Refuse shares that the chosen split would not use."""
+    policy = options.get("split_policy")
+    is_given = index.split_policy is not None and policy in (None, "official")
+    found = str(index.split_policy) if is_given else f"split_policy {policy or 'drawn'}"
+    idle = {
+        "split_fractions": (
+            policy not in (None, "drawn") or is_given,
+            "a split to draw",
+            "set split_policy: drawn, or leave the option out",
+        ),
+        "val_fraction": (
+            not is_given,
+            "a split of the archive or the table, whose training patients it parts",
+            "leave it out; of a drawn split, split_fractions may have a share val",
+        ),
+    }
+    problems = [
+        Problem(f"option {key}", expected, found, advice)
+        for key, (is_idle, expected, advice) in idle.items()
+        if is_idle and options.get(key) is not None
+    ]
+    if problems:
+        raise InputError(problems)
+
+
 def _with_validation(
     index: Index, table: pd.DataFrame, options: Options, rng: np.random.Generator
 ) -> tuple[pd.Series, str]:
@@ -223,6 +254,9 @@ def _with_validation(
         return table["split"], policy
     rows = index.table
     patients = rows["patient_id"][rows["split"] == "train"]
+    if patients.nunique() < 2:
+        expected, advice = "two training patients or more, to part", "leave option val_fraction out"
+        raise refuse("option val_fraction", expected, f"{patients.nunique()}", advice)
     drawn = draw_by_patient(patients, {"train": 1 - share, "val": share}, rng)
     train = table[table["split"] == "train"]
     joined = join_identical_files(drawn[train.index], train["patient_id"], train["sha256"])

@@ -7,6 +7,7 @@ y, x) of SimpleITK; tests compare the two.
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -29,6 +30,7 @@ FIFTH: Final = 5  # slice of the released reconstructions, counted from 0
 AIR_HU: Final = -500.0  # ours: a slice through a chest has air, and tissue above 0
 HEADER_BYTES: Final = 64 * 1024  # ours: longer headers are no volumes; STOIC's have 1 KiB
 CHUNK_BYTES: Final = 1 << 24  # unpacked at a time while a whole volume is checked
+KEY: Final = re.compile(r"[!-~]+(?: [!-~]+)*")  # also of a DICOM tag, such as 0010|1010
 SKEW: Final = 1e-3  # of a direction matrix from an orthonormal one; headers have 6 digits or more
 MOST_VOXELS: Final = 1 << 31  # 4 GiB of int16, twenty times a large chest CT
 
@@ -110,7 +112,7 @@ def _fields(content: bytes) -> tuple[dict[str, str], int]:
         line = content[position:end].decode("latin-1").strip()
         position = end + 1
         key, equals, value = line.partition("=")
-        if not equals or not key.strip().isidentifier():
+        if not equals or not KEY.fullmatch(key.strip()):
             break
         fields[key.strip()] = value.strip()
         if key.strip() == "ElementDataFile":

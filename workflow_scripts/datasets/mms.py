@@ -64,13 +64,21 @@ def read(root: Path, options: Options) -> Index:
     names = [str(options["index"])] if options.get("index") else list(INDEX_NAMES)
     path = find_index(root, names, f"unpack: {LAYOUT.unpack}")
     cells = read_cells(path)
+    for frame in set(FRAMES) & set(cells):  # 24.0: saved by a program that had empty cells
+        cells[frame] = cells[frame].str.replace(r"^\s*(\d+)\.0\s*$", r"\1", regex=True)
     require_columns(cells, path, {f"column {number}": name for number, name in enumerate(COLUMNS)})
     part_of, problems = _parts(root, set(cells["External code"]), path.name)
     problems += repeated(cells, path.name, "External code") + _wrong_rows(cells, path.name)
+    vendors = options.get("vendors")
+    known = sorted(set(cells["VendorName"].str.strip()))
+    problems += [
+        Problem("option vendors", f"some of {', '.join(known)}", repr(name), "correct the name")
+        for name in vendors or ()
+        if name not in known
+    ]
     if problems:
         raise InputError(problems)
     part = cells["External code"].map(part_of)
-    vendors = options.get("vendors")
     patients = pd.DataFrame(
         {
             "patient_id": cells["External code"],

@@ -33,6 +33,7 @@ TEXT_OPTIONS = ("study", "view", "domain", "race")  # options that name a column
 COLUMN_OPTIONS = ("image", "label", "patient", "split", "sex", "age_years", *TEXT_OPTIONS)
 UNKNOWN_SEX = {"", "u", "unknown", "na", "n/a"}
 FINDING_VALUES = {"1": 1.0, "1.0": 1.0, "0": 0.0, "0.0": 0.0, "": float("nan")}
+NO_LABELS = {"na", "nan", "n/a", "#n/a", "null"}  # how programs write a missing label
 WITH_LABEL = "a label"
 
 
@@ -65,7 +66,8 @@ def read(root: Path, options: Options) -> Index:
     table["sex"] = None if sex is None else sexes(sex)
     table["age_years"] = float("nan") if age is None else ages_years(age)
     problems = [
-        *repeated(cells, path.name, image),
+        # ./a.png is a.png
+        *repeated(cells.assign(**{image: paths})[cells[image] != ""], path.name, image),
         *_wrong_paths(root, cells, path.name, image, paths),
         *_wrong_attributes(cells, table, path.name, options),
     ]
@@ -99,6 +101,8 @@ def _check_shape(options: Options) -> None:
         value = options.get(key)
         if value is not None and (isinstance(value, str) or not isinstance(value, Sequence)):
             problems.append(Problem(f"option {key}", "a list", repr(value), "write [a, b]"))
+        elif value is not None and len(set(map(str, value))) < len(value):
+            problems.append(Problem(f"option {key}", "each once", repr(value), "remove the repeat"))
     if problems:
         raise InputError(problems)
 
@@ -127,9 +131,14 @@ def _wrong_paths(
     outside_folder = outside(
         cells, file, image, inside, "a path below the table's folder", "move or link the files"
     )
-    exists = paths.map(lambda path: (root / path).is_file()) | ~inside
+    is_filled = cells[image].str.strip() != ""
+    exists = paths.map(lambda path: (root / path).is_file()) | ~inside | ~is_filled
     advice = "correct the path, give option image_folder (both from the table's folder, with /)"
-    return outside_folder + outside(cells, file, image, exists, "an image file", advice)
+    return [
+        *outside(cells, file, image, is_filled, "an image's path", "fill or remove the row"),
+        *outside_folder,
+        *outside(cells, file, image, exists, "an image file", advice),
+    ]
 
 
 def _wrong_attributes(
@@ -169,6 +178,7 @@ def _classes(
     allowed = texts.isin([*classes, ""])
     advice = "correct the cell, or add the class to option classes"
     problems = outside(cells, file, column, allowed, expected, advice)
+    problems += [] if options.get("classes") else _doubtful_classes(present, file, column)
     if len(classes) < 2:
         found = f"{list(classes)}"
         problems.append(Problem(f"{file}, {column}", "two classes or more", found, "add rows"))
@@ -177,6 +187,25 @@ def _classes(
     frame = pd.DataFrame({"label": label, "label_text": texts})
     frame["dropped"] = dropped.where(texts == "", None)
     return frame, classes, problems
+
+
+def _doubtful_classes(present: Sequence[str], file: str, column: str) -> list[Problem]:
+    """Return what makes names doubtful as classes: a word for *missing*, or another spelling."""
+    where = f"{file}, {column}"
+    problems = [
+        Problem(where, "a class, or an empty cell for unknown", repr(name), LIST_CLASSES)
+        for name in present
+        if name.casefold() in NO_LABELS
+    ]
+    for folded in dict.fromkeys(name.casefold() for name in present):
+        spellings = [name for name in present if name.casefold() == folded]
+        if len(spellings) > 1:
+            found = ", ".join(map(repr, spellings))
+            problems.append(Problem(where, "one spelling of a class", found, LIST_CLASSES))
+    return problems
+
+
+LIST_CLASSES = "correct the cells, or list the classes in option classes"
 
 
 def _natural(name: str) -> tuple[int, float, str]:
