@@ -57,18 +57,6 @@ def test_a_flipped_byte_in_a_png_is_refused(position: int) -> None:
     assert "checksum" in str(structure_problem(bytes(content), ANY_MODE))
 
 
-def test_a_cameras_jpeg_with_a_second_picture_is_a_jpeg() -> None:
-    stream = io.BytesIO()
-    Image.new("RGB", (16, 8)).save(
-        stream, "MPO", save_all=True, append_images=[Image.new("RGB", (16, 8), "white")]
-    )
-    content = stream.getvalue()
-    assert Image.open(io.BytesIO(content)).format == "MPO"
-    assert structure_problem(content, ANY_MODE) is None
-    first = content.index(b"\xff\xd9")
-    assert "truncated" in str(structure_problem(content[:first], ANY_MODE))
-
-
 def test_bytes_after_the_end_of_a_jpeg_do_not_matter() -> None:
     assert structure_problem(WHOLE["JPEG"] + b"\x00\x00camera", ANY_MODE) is None
 
