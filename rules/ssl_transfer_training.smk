@@ -177,19 +177,23 @@ rule saliency:
         column=lambda w: ssl_training.saliency_column(w.dataset, w.bn),
         root=lambda w: plan.data_folder(w.dataset),
         bit_depth=lambda w: plan.bit_depth_argument(w.dataset),
-        image_size=SSL_SALIENCY["image_size"],
-        window=SSL_SALIENCY["window"],
-        stride=SSL_SALIENCY["stride"],
-        batch_size=SSL_SALIENCY["batch_size"],
-        seed=config["seed"],
+        # one value with names: of many, Snakemake notices no swap
+        knobs={
+            "image_size": SSL_SALIENCY["image_size"],
+            "window": SSL_SALIENCY["window"],
+            "stride": SSL_SALIENCY["stride"],
+            "batch_size": SSL_SALIENCY["batch_size"],
+            "seed": config["seed"],
+        },
         state=f"{SSL_STATE}/saliency/{SALIENCY_RUN}",
         code=code_digest("workflow_scripts.ssl_transfer.saliency"),
     shell:
         "python -m workflow_scripts.ssl_transfer.saliency --backbone {input.backbone}"
         " --certificate {input.certificate} --manifest {input.manifest} --card {input.card}"
         " --root {params.root:q} {params.bit_depth} {params.images} --bn {wildcards.bn}"
-        " --protocol {wildcards.protocol} --seed {params.seed} --image-size {params.image_size}"
-        " --window {params.window} --stride {params.stride} --batch-size {params.batch_size}"
+        " --protocol {wildcards.protocol} --seed {params.knobs[seed]}"
+        " --image-size {params.knobs[image_size]} --window {params.knobs[window]}"
+        " --stride {params.knobs[stride]} --batch-size {params.knobs[batch_size]}"
         " --threads {threads} --gpus {resources.gpu} --column {params.column:q}"
         " --state {params.state:q} --maps {output.maps} --out {output.predictions} > {log} 2>&1"
 
