@@ -226,11 +226,9 @@ def test_shenzhen_file_names_are_the_archives_own_label(tmp_path: Path) -> None:
     text = "study_id,sex,age,findings\nCHNCXR_0001_0.png,Male,45,Normal \n"
     (tmp_path / shenzhen.INDEX_NAMES[0]).write_text(text)
     policies = ("exact_normal", "file_name")
-    labels = [
-        shenzhen.read(tmp_path, {"label_policy": policy}).table["label"].item()
-        for policy in policies
-    ]
-    assert labels == [1, 0]
+    read = [shenzhen.read(tmp_path, {"label_policy": policy}) for policy in policies]
+    assert [index.table["label"].item() for index in read] == [1, 0]
+    assert [sum(index.doubts.values()) for index in read] == [1, 0]
 
 
 @pytest.mark.parametrize("name", layout_names())

@@ -130,6 +130,11 @@ def test_every_number_leads_to_its_predictions_and_its_rule(tmp_path: Path) -> N
     assert f"<td>{'5' * 64}</td>" in page
 
 
+def test_a_card_says_what_in_its_labels_is_doubtful(tmp_path: Path) -> None:
+    page, _ = make(tmp_path, [value_of(0.7)], cards=({**CARD, "doubts": {"labels <of> it": 1200}},))
+    assert "<b>Look at:</b> 1,200 labels &lt;of&gt; it" in page
+
+
 def test_a_figure_stands_with_its_system_or_among_further_ones(tmp_path: Path) -> None:
     for name in ("ssl_transfer_x.svg", "unknown_y.svg"):
         (tmp_path / name).write_text(PICTURE, encoding="utf-8")

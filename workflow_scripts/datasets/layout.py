@@ -116,6 +116,7 @@ class Index:
         split_policy: where `split` comes from; None when it has to be drawn by patient.
         patients_known: False when `patient_id` only repeats the image.
         unknown: how many rows had a value that had to become unknown, by reason.
+        doubts: how many labels something else in the archive contradicts, by what it is.
         released_lists: the paper's cross-validation lists: name to split to patients in order;
             a patient may stand in two splits of a list.
     """
@@ -127,6 +128,7 @@ class Index:
     split_policy: str | None = None
     patients_known: bool = True
     unknown: Mapping[str, int] = field(default_factory=dict)
+    doubts: Mapping[str, int] = field(default_factory=dict)
     released_lists: Mapping[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 

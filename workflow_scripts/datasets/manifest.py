@@ -140,6 +140,7 @@ def build(
         **biased_cells(table, options),
         "quarantined": dict(sorted(Counter(refused["reason"]).items())),
         "unknown": dict(index.unknown),
+        "doubts": {name: n for name, n in index.doubts.items() if n},
         "identical_files": identical_files(table),
     }
     quarantine = refused[["image_id", "path", "reason"]].sort_values("image_id")

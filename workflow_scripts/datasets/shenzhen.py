@@ -103,8 +103,14 @@ def read_screening(
         }
     )
     unknown = {name: int(table[key].isna().sum()) for name, key in ATTRIBUTES.items()}
+    against = suffix.notna() & (suffix.astype("Int64") != table["label"])
     return Index(
-        table=table, classes=CLASSES, filters=(), index_files=(path.name,), unknown=unknown
+        table=table,
+        classes=CLASSES,
+        filters=(),
+        index_files=(path.name,),
+        unknown=unknown,
+        doubts={"labels that are not those of the file name": int(against.sum())},
     )
 
 

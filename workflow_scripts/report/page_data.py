@@ -24,6 +24,9 @@ def data_card(card: Json, sheet: Path | None) -> str:
         )
         if card.get(key)
     ]  # fmt: skip
+    facts += [
+        f"<b>Look at:</b> {int(n):,} {escape(what)}" for what, n in card.get("doubts", {}).items()
+    ]
     name = str(card["dataset"])
     warning = '<p class="phantom">PHANTOM</p>' if card.get("phantom") else ""
     shown = details("Some of its images", photograph(sheet, f"{name}: images")) if sheet else ""
