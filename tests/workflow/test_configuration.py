@@ -141,6 +141,11 @@ def test_published_configuration_is_accepted(
             ["key cooperative_training.test_sets", "acdc first", "found mms_137, acdc"],
         ),
         (
+            ("cooperative_training", "test_sets"),
+            ["mms_137"],
+            ["key cooperative_training.test_sets", "acdc first", "found mms_137; next"],
+        ),
+        (
             ("cooperative_training", "runs"),
             [{"patients": "10_cv_0", "seed": 7}, {"patients": "10_cv_2", "seed": 7}],
             ["cooperative_training.runs.1", "seed 7 for 10_cv_0 and 10_cv_2"],

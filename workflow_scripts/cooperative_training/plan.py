@@ -31,11 +31,11 @@ class CooperativeTrainingPlan(SystemPlan):
         yield from self._repeated_seeds()
 
     def _order(self) -> Iterator[Conflict]:
-        """Yield test sets before that of the training's own data, which the matrix calls ID."""
+        """Yield test sets that do not begin with the trained data, which the matrix calls ID."""
         own, tested = self.section["dataset"], self.section["test_sets"]
-        if own in tested[1:]:
+        if tested[0] != own:
             expected = f"{own} first: it is trained on, so its test patients are in distribution"
-            step = "change the order; the trust matrix calls the first test set ID"
+            step = f"begin with {own}; the trust matrix calls the first test set ID"
             yield Conflict(("test_sets",), expected, ", ".join(tested), step)
 
     def _uncertified(self) -> Iterator[Conflict]:
