@@ -141,6 +141,21 @@ def test_a_correlation_over_other_checkpoints_is_not_comparable(
         assert entry.reason.startswith(f"other rows: ours {n}, printed ")
 
 
+@pytest.mark.parametrize("n", [175, 176, 180])
+def test_cases_of_a_segmentation_are_no_rows_of_a_table(n: int) -> None:
+    cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())
+    cells = [c for c in cells_of_all() if c.metric.startswith(("spearman", "qc_auc", "mhd"))]
+    values = [
+        value_of(
+            c.value, system=c.system, table=c.table, row=c.row, column=c.column, metric=c.metric,
+            n=n, ci_low=math.nan, ci_high=math.nan,
+        )
+        for c in cells
+    ]  # fmt: skip
+    entries = make_ledger(cells, values, NONE, cases)
+    assert {entry.verdict for entry in entries} == {"reproduced"}
+
+
 def test_every_printed_correlation_says_how_many_points_it_has() -> None:
     cells = [c for c in ledger.read_published([PUBLISHED]) if "correlations" in c.table]
     cases = ledger.read_test_cases(PUBLISHED.parent / "test_cases.csv", cells_of_all())

@@ -53,6 +53,7 @@ COLUMNS = (
 DECIMALS = 4  # of numbers in the printed unit; papers print two
 # Intervals over the rows of a table (other checkpoints), which are the same here and in print
 OVER_ROWS = ("fisher", "normal")
+OF_TABLES = ("ssl_transfer_correlations", "ssl_transfer_domain_averages")  # n: rows or columns
 SCALED = ("scaled_average",)  # metrics whose values depend on all rows of their column
 Key = tuple[str, str, str, str, str]
 
@@ -199,7 +200,7 @@ def _other_rows(
         found = rows[cell.table, cell.column, ours.protocol]
         if found != printed:
             return f"other rows: ours {len(found)}, printed {len(printed)}"
-    if cell.unit == "number" and n_printed and ours.n != n_printed:
+    if cell.table in OF_TABLES and n_printed and ours.n != n_printed:
         what = "columns" if cell.metric in SCALED else "rows"
         return f"other {what}: ours {ours.n}, printed {n_printed}"
     return ""
