@@ -232,10 +232,8 @@ def require_two_classes(dataset: str, table: pd.DataFrame, attribute: str) -> No
     """Refuse a table that a biased split cannot be drawn from."""
     found, advice = "a multi-label task", "choose the policy no_finding_vs_disease"
     if "label" in table:
-        is_pair, n_known = (
-            set(table["label"].dropna()) <= {0, 1},
-            int(table[attribute].notna().sum()),
-        )
+        is_pair = set(table["label"].dropna()) <= {0, 1}
+        n_known = int(table[attribute].notna().sum())
         if is_pair and n_known:
             return
         found = f"{table['label'].nunique()} classes, {n_known} images of known {attribute}"

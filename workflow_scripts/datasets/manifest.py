@@ -35,6 +35,7 @@ from workflow_scripts.datasets.splits import (
     FRACTIONS,
     draw_by_patient,
     join_identical_files,
+    refuse_idle_shares,
     released_split,
 )
 from workflow_scripts.files import void, write_atomic, write_json
@@ -217,32 +218,6 @@ def sound_split(
     split = join_identical_files(drawn[table.index], table["patient_id"], table["sha256"])
     shares = ", ".join(f"{name} {share:g}" for name, share in fractions.items())
     return split, f"drawn by patient, {shares}"
-
-
-def refuse_idle_shares(index: Index, options: Options) -> None:
-    """Refuse shares that the chosen split would not use."""
-    policy = options.get("split_policy")
-    is_given = index.split_policy is not None and policy in (None, "official")
-    found = str(index.split_policy) if is_given else f"split_policy {policy or 'drawn'}"
-    idle = {
-        "split_fractions": (
-            policy not in (None, "drawn") or is_given,
-            "a split to draw",
-            "set split_policy: drawn, or leave the option out",
-        ),
-        "val_fraction": (
-            not is_given,
-            "a split of the archive or the table, whose training patients it parts",
-            "leave it out; of a drawn split, split_fractions may have a share val",
-        ),
-    }
-    problems = [
-        Problem(f"option {key}", expected, found, advice)
-        for key, (is_idle, expected, advice) in idle.items()
-        if is_idle and options.get(key) is not None
-    ]
-    if problems:
-        raise InputError(problems)
 
 
 def _with_validation(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,12 +71,7 @@ def read(root: Path, options: Options) -> Index:
     part_of, problems = _parts(root, set(cells["External code"]), path.name)
     problems += repeated(cells, path.name, "External code") + _wrong_rows(cells, path.name)
     vendors = options.get("vendors")
-    known = sorted(set(cells["VendorName"].str.strip()))
-    problems += [
-        Problem("option vendors", f"some of {', '.join(known)}", repr(name), "correct the name")
-        for name in vendors or ()
-        if name not in known
-    ]
+    problems += _unknown_vendors(cells, vendors or ())
     if problems:
         raise InputError(problems)
     part = cells["External code"].map(part_of)
@@ -113,6 +109,16 @@ def read(root: Path, options: Options) -> Index:
         index_files=(path.name,),
         split_policy="folders Training, Validation and Testing of the archive",
     )
+
+
+def _unknown_vendors(cells: pd.DataFrame, vendors: Sequence[str]) -> list[Problem]:
+    """Return a problem for each chosen vendor that no row has."""
+    known = sorted(set(cells["VendorName"].str.strip()))
+    return [
+        Problem("option vendors", f"some of {', '.join(known)}", repr(name), "correct the name")
+        for name in vendors
+        if name not in known
+    ]
 
 
 def _known_parts(chosen: object) -> list[str]:

@@ -64,26 +64,16 @@ def read_screening(
     """
     import pandas as pd
 
-    chosen = [str(options["index"])] if options.get("index") else list(names)
-    path = find_index(root, chosen, f"put it at the top of the data set's folder: {layout.unpack}")
-    cells = read_cells(path)
-    if len(cells.columns) - 1 < len(HEADER):
-        raise refuse(
-            f"{path.name} row 1",
-            f"the columns {', '.join(HEADER)}",
-            f"columns {', '.join(cells.columns[:-1])}",
-            "use the published file",
-        )
-    cells = cells.set_axis([*HEADER, *cells.columns[len(HEADER) :]], axis=1)
+    path, cells = _read_cells(root, options, layout, names)
     problems = repeated(cells, path.name, "study_id")
-    policy = layout.policy(options)
-    suffix = cells["study_id"].str.extract(r"_([01])\.\w+$", expand=False)
-    if policy == "file_name":
+    named = cells["study_id"].str.extract(r"_([01])\.\w+$", expand=False).astype("Int64")
+    labels = (cells["findings"] != "normal").astype("Int64")
+    if layout.policy(options) == "file_name":
         wanted, advice = "a name that ends in _0 or _1", "use label_policy: exact_normal"
-        problems += outside(cells, path.name, "study_id", suffix.notna(), wanted, advice)
+        problems += outside(cells, path.name, "study_id", named.notna(), wanted, advice)
+        labels = named
     if problems:
         raise InputError(problems)
-    exact = (cells["findings"] != "normal").astype("Int64")
     table = pd.DataFrame(
         {
             "image_id": cells["study_id"],
@@ -96,22 +86,35 @@ def read_screening(
             "sex": sexes(cells["sex"]),
             "age_years": ages_years(cells["age"]),
             "race": None,
-            "label": suffix.astype("Int64") if policy == "file_name" else exact,
+            "label": labels,
             "label_text": cells["findings"],
             "row": cells["row"],
             "dropped": None,
         }
     )
-    unknown = {name: int(table[key].isna().sum()) for name, key in ATTRIBUTES.items()}
-    against = suffix.notna() & (suffix.astype("Int64") != table["label"])
+    n_against = int((named != labels).sum())  # a name that says nothing contradicts nothing
     return Index(
-        table=table,
-        classes=CLASSES,
-        filters=(),
-        index_files=(path.name,),
-        unknown=unknown,
-        doubts={"labels that are not those of the file name": int(against.sum())},
-    )
+        table=table, classes=CLASSES, filters=(), index_files=(path.name,),
+        unknown={name: int(table[key].isna().sum()) for name, key in ATTRIBUTES.items()},
+        doubts={"labels that are not those of the file name": n_against},
+    )  # fmt: skip
+
+
+def _read_cells(
+    root: Path, options: Options, layout: Layout, names: Sequence[str]
+) -> tuple[Path, pd.DataFrame]:
+    """Return the index and its cells, the first four columns named by their position."""
+    chosen = [str(options["index"])] if options.get("index") else list(names)
+    path = find_index(root, chosen, f"put it at the top of the data set's folder: {layout.unpack}")
+    cells = read_cells(path)
+    if len(cells.columns) - 1 < len(HEADER):
+        raise refuse(
+            f"{path.name} row 1",
+            f"the columns {', '.join(HEADER)}",
+            f"columns {', '.join(cells.columns[:-1])}",
+            "use the published file",
+        )
+    return path, cells.set_axis([*HEADER, *cells.columns[len(HEADER) :]], axis=1)
 
 
 ATTRIBUTES = {"age": "age_years", "sex": "sex"}

@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from workflow_scripts.problems import InputError, Problem
+
 if TYPE_CHECKING:
     import pandas as pd
+
+    from workflow_scripts.datasets.layout import Index, Options
 
 SPLITS = ("train", "val", "test")
 RELEASED_SEED = 42  # released code: pandas sample(frac=1, random_state=42) (spec section 3)
@@ -107,3 +111,29 @@ def join_identical_files(split: pd.Series, patients: pd.Series, sha256: pd.Serie
     split_of = dict(zip(patients, split, strict=True))
     lead = patients.map(lambda patient: moved.get(patient, patient))
     return lead.map(split_of).astype(object)
+
+
+def refuse_idle_shares(index: Index, options: Options) -> None:
+    """Refuse shares that the chosen split would not use."""
+    policy = options.get("split_policy")
+    is_given = index.split_policy is not None and policy in (None, "official")
+    found = str(index.split_policy) if is_given else f"split_policy {policy or 'drawn'}"
+    idle = {
+        "split_fractions": (
+            policy not in (None, "drawn") or is_given,
+            "a split to draw",
+            "set split_policy: drawn, or leave the option out",
+        ),
+        "val_fraction": (
+            not is_given,
+            "a split of the archive or the table, whose training patients it parts",
+            "leave it out; of a drawn split, split_fractions may have a share val",
+        ),
+    }
+    problems = [
+        Problem(f"option {key}", expected, found, advice)
+        for key, (is_idle, expected, advice) in idle.items()
+        if is_idle and options.get(key) is not None
+    ]
+    if problems:
+        raise InputError(problems)

@@ -9,12 +9,10 @@ to learn moves a method back along the same line; one that helps lies below it a
 
 from __future__ import annotations
 
-import argparse
 import math
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from workflow_scripts.command_line import run
@@ -23,11 +21,13 @@ from workflow_scripts.report.fairness_plane import (
     PANEL,
     PANELS_A_ROW,
     Looks,
+    draw_table,
     looks_of,
     parts_of,
 )
-from workflow_scripts.report.figures import GREY, RC, save
-from workflow_scripts.report.long_form import Value, read_values
+from workflow_scripts.report.figures import GREY
+from workflow_scripts.report.findings_figures import warn
+from workflow_scripts.report.long_form import Value
 from workflow_scripts.report.metric_catalogue import metric_named
 
 if TYPE_CHECKING:
@@ -129,21 +129,12 @@ def _legend(
         handles.append(Line2D([], [], color=GREY, linestyle=":", label="released protocol"))
     figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False)
     title = "Gap while training: an edit helps where its line lies below at equal loss"
-    warning = "\nPHANTOM: synthetic patients; says nothing about real data"
-    figure.suptitle(title + warning * is_phantom, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    warn(figure, title, is_phantom)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Draw the course of one table from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--table", type=Path, required=True, help="its CSV file")
-    parser.add_argument("--gap", default="equalized_odds", help="metric of the vertical axis")
-    parser.add_argument("--out", type=Path, required=True, help="picture to write, .png or .svg")
-    given = parser.parse_args(arguments)
-    from matplotlib import rc_context
-
-    with rc_context({**RC, "axes.spines.left": True}):
-        save(course(read_values(given.table), given.gap), given.out)
+    draw_table(arguments, (__doc__ or "").partition("\n")[0], course)
 
 
 if __name__ == "__main__":

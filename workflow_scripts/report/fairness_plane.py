@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +21,7 @@ from workflow_scripts.command_line import run
 from workflow_scripts.debiased_noise.protocols import METHODS
 from workflow_scripts.problems import refuse
 from workflow_scripts.report.figures import GREY, PALE, RC, save
+from workflow_scripts.report.findings_figures import warn
 from workflow_scripts.report.long_form import Value, read_values
 from workflow_scripts.report.metric_catalogue import metric_named
 
@@ -166,13 +167,20 @@ def _legend(
     handles.append(Patch(color=PALE, label="95 % of the gaps of permuted groups"))
     figure.legend(handles=handles, loc="outside lower left", ncols=4, frameon=False)
     title = "Fairness against accuracy: better is below and right"
-    warning = "\nPHANTOM: synthetic patients; says nothing about real data"
-    figure.suptitle(title + warning * is_phantom, x=0.01, ha="left", fontsize=9, fontweight="bold")
+    warn(figure, title, is_phantom)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Draw the plane of one table from the command line."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+def draw_table(
+    arguments: Sequence[str] | None, about: str, draw: Callable[[Sequence[Value], str], Figure]
+) -> None:
+    """Draw a gap of one table from the command line.
+
+    Args:
+        arguments: the command line.
+        about: its first words of help.
+        draw: gets the table's values and the metric of the gap.
+    """
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--table", type=Path, required=True, help="its CSV file")
     parser.add_argument("--gap", default="equalized_odds", help="metric of the vertical axis")
     parser.add_argument("--out", type=Path, required=True, help="picture to write, .png or .svg")
@@ -180,7 +188,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     from matplotlib import rc_context
 
     with rc_context({**RC, "axes.spines.left": True}):
-        save(plane(read_values(given.table), given.gap), given.out)
+        save(draw(read_values(given.table), given.gap), given.out)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Draw the plane of one table from the command line."""
+    draw_table(arguments, (__doc__ or "").partition("\n")[0], plane)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import combinations
 from typing import Any
 
-from workflow_scripts.ssl_transfer.columns import EVAL, Column, columns_of
+from workflow_scripts.ssl_transfer.columns import EVAL, Column, columns_of, table_column
 from workflow_scripts.ssl_transfer.protocols import LINEAR, Protocol
 from workflow_scripts.ssl_transfer.training_plan import RECONSTRUCTION_RUN
 from workflow_scripts.ssl_transfer.transform_names import MULTI_VIEW, default_k
@@ -309,9 +309,7 @@ class AnalysisPlan:
                 name, _, rest = (heading if bn == EVAL else f"{heading} bn-{bn}").partition(" ")
                 yield name, f"{step}_{rest}" if rest else metric
         elif "transform" in column:
-            batch_norm = column.get("batch_norm", EVAL)
-            ending = "" if batch_norm == EVAL else f"_{batch_norm}"
-            yield dataset, f"{step}_{column['transform']}{ending}"
+            yield dataset, f"{step}_{table_column(column).partition(' ')[2]}"
         else:
             yield dataset, metric
 
