@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -343,7 +343,9 @@ def test_a_half_written_line_is_as_good_as_absent(cut: int, junk: bytes) -> None
         cache = Path(folder) / "files.jsonl"
         file_checks.append_to_cache(cache, {"L"}, one, LONG_AGO_NS * 2)
         whole = cache.read_bytes()
-        cache.write_bytes(whole[: min(cut, len(whole) - 2)] + junk.replace(b"\n", b""))
+        half = whole[: min(cut, len(whole) - 2)] + junk.replace(b"\n", b"")
+        assume(half.strip() != whole.strip())  # the junk may be the very end that was cut off
+        cache.write_bytes(half)
         file_checks.append_to_cache(cache, {"L"}, two, LONG_AGO_NS * 2)
         known = file_checks.read_cache(cache, {"L"})
         assert known == {"b\n.png": (stamp, FileVerdict("ab" * 32, "empty file"))}
